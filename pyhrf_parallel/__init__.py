@@ -1,0 +1,66 @@
+"""Map a function over tasks: on one core, on all, in subprocesses, or as jobs of a cluster.
+
+A drop-in reimplementation of ``pyhrf.parallel`` for Python 3. Names are imported when they are used: the
+import of this package costs next to nothing, and needs none of the optional dependencies.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyhrf_parallel.errors import (
+        ArgumentMismatchError,
+        ArgumentTypeError,
+        BackendUnavailableError,
+        ConfigurationError,
+        NotShippableError,
+        OptionError,
+        ParallelError,
+        RemoteException,
+        SubmissionError,
+        TaskLostError,
+        UnknownModeError,
+    )
+    from pyhrf_parallel.functions import dump_func, merge_default_kwargs
+    from pyhrf_parallel.mapping import remote_map, remote_map_marshal
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArgumentMismatchError",
+    "ArgumentTypeError",
+    "BackendUnavailableError",
+    "ConfigurationError",
+    "NotShippableError",
+    "OptionError",
+    "ParallelError",
+    "RemoteException",
+    "SubmissionError",
+    "TaskLostError",
+    "UnknownModeError",
+    "dump_func",
+    "merge_default_kwargs",
+    "remote_map",
+    "remote_map_marshal",
+]
+
+_HOMES = {
+    "dump_func": "functions",
+    "merge_default_kwargs": "functions",
+    "remote_map": "mapping",
+    "remote_map_marshal": "mapping",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = importlib.import_module(f"{__name__}.{_HOMES.get(name, 'errors')}")
+    value = globals()[name] = getattr(home, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

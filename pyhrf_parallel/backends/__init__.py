@@ -1,0 +1,1 @@
+"""One module per execution mode: its name is the mode, and its `BACKEND` does the work."""

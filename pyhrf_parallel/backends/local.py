@@ -1,0 +1,149 @@
+"""Mode ``'local'``: all CPUs of this machine, through joblib."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections import Counter
+from concurrent.futures.process import BrokenProcessPool
+from types import ModuleType
+from typing import Any
+
+from pyhrf_parallel.backends.base import require
+from pyhrf_parallel.configuration import Configuration
+from pyhrf_parallel.dispatching import Dispatcher, serve
+from pyhrf_parallel.errors import OptionError, SubmissionError
+from pyhrf_parallel.files import private_directory
+from pyhrf_parallel.payloads import LARGE, write_payload
+from pyhrf_parallel.records import absorb, lost, raised
+from pyhrf_parallel.tasks import Args, Kwargs, Outcomes, Work, available_cpus, count_workers
+from pyhrf_parallel.worker import PAYLOAD
+
+_BATCHES_PER_WORKER = 16
+_HOPELESS = 3  # rounds in a row in which no process came to run a task
+
+
+class LocalBackend:
+    """Runs tasks in joblib's processes, or on whatever backend the user has set for joblib."""
+
+    raises_original = True
+
+    def run(self, work: Work, outcomes: Outcomes, configuration: Configuration) -> None:
+        """Run the tasks; see `Backend`."""
+        joblib = require("joblib", "local", "local")
+        backend, n_jobs = joblib.parallel.get_active_backend()
+        # What the script says goes first, then its joblib.parallel_config, then the file.
+        n_jobs = work.options.n_jobs or n_jobs or configuration.nb_procs
+        if isinstance(backend, joblib.parallel.BACKENDS["loky"]):
+            _Processes(joblib, count_workers(n_jobs), configuration.niceness).run(outcomes)
+        else:
+            _run_in_batches(joblib, n_jobs or available_cpus(), outcomes, type(backend).__name__)
+
+
+class _Processes:
+    """joblib's processes: asked to serve, round after round, until all tasks have an outcome."""
+
+    def __init__(self, joblib: ModuleType, n_jobs: int, niceness: int) -> None:
+        self._joblib = joblib
+        self._n_jobs = n_jobs
+        self._niceness = niceness
+
+    def run(self, outcomes: Outcomes) -> None:
+        settings = self._joblib.Parallel(n_jobs=2)._backend_kwargs  # noqa: SLF001  (no public way)
+        parent = settings.get("temp_folder") or os.environ.get("JOBLIB_TEMP_FOLDER")
+        deaths: Counter[int] = Counter()
+        vain = 0
+        with private_directory(parent) as directory:
+            large = settings.get("max_nbytes", LARGE)
+            write_payload(directory / PAYLOAD, outcomes.work, large=large)
+            suspects: list[int] = []
+            while not outcomes.complete:
+                before = outcomes.settled
+                ranges = [(i, i + 1) for i in suspects] or outcomes.pending()
+                # Suspects one at a time: the next death then has one reason.
+                workers = 1 if suspects else min(self._n_jobs, len(outcomes.work))
+                dispatcher = Dispatcher(directory, outcomes, ranges, workers)
+                verdict = self._round(dispatcher)
+                suspects = sorted({i for i in dispatcher.suspects if i >= 0})
+                vain = 0 if suspects or outcomes.settled > before else vain + 1
+                if vain == _HOPELESS:
+                    raise SubmissionError(f"No worker process stays alive: {verdict}")
+                if len(suspects) == 1:
+                    _account(suspects.pop(), deaths, verdict, outcomes)
+
+    def _round(self, dispatcher: Dispatcher) -> str:
+        """Let joblib's processes serve; return what it says of a death, ``''`` for none."""
+        with dispatcher.running() as address:
+            job = self._joblib.delayed(serve)(str(dispatcher.directory), address, self._niceness)
+            # joblib runs a single job in this very process, where a crash would be ours.
+            processes = max(2, self._n_jobs)
+            parallel = self._joblib.Parallel(processes, batch_size=1, pre_dispatch="all")
+            try:
+                parallel([job] * dispatcher.workers)
+            except BrokenProcessPool as error:
+                return _exit_codes(str(error))
+        return ""
+
+
+def _exit_codes(message: str) -> str:
+    codes = re.search(r"exit codes? of the workers? (?:are|is) \{(.*?)\}", message)
+    return codes[1] if codes else message.strip().partition("\n")[0]
+
+
+def _account(index: int, deaths: Counter[int], verdict: str, outcomes: Outcomes) -> None:
+    deaths[index] += 1
+    if deaths[index] > outcomes.work.options.retries:
+        absorb([lost(index, f"its process died ({verdict or 'for an unknown reason'})")], outcomes)
+
+
+def _run_in_batches(joblib: ModuleType, n_jobs: int, outcomes: Outcomes, backend: str) -> None:
+    """Run on a backend of the user's choice, whose workers may be threads or on other machines."""
+    work = outcomes.work
+    if work.options.timeout is not None:
+        raise OptionError(
+            f"timeout= cannot be honoured on joblib's {backend}, which cannot stop a task; it can on "
+            "joblib's default backend, loky"
+        )
+    size = max(1, len(work) // (_BATCHES_PER_WORKER * abs(n_jobs)))
+    parts = [slice(start, start + size) for start in range(0, len(work), size)]
+    batches = (
+        joblib.delayed(_run_batch)(work.func, part.start, work.largs[part], work.lkwargs[part])
+        for part in parts
+    )
+    try:
+        parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+    except ValueError:  # a backend that gives its results only at the end
+        parallel = joblib.Parallel(n_jobs=n_jobs)
+    with warnings.catch_warnings():  # joblib warns of the batches that are no longer needed
+        warnings.simplefilter("ignore")
+        results = parallel(batches)
+        for start, values, failures in results:
+            _settle(start, values, failures, outcomes)
+            if outcomes.complete:
+                break
+        del results
+
+
+def _run_batch(
+    func: Any, start: int, largs: list[Args], lkwargs: list[Kwargs]
+) -> tuple[int, list[Any], dict[int, Any]]:
+    values, failures = [], {}
+    for index, (args, kwargs) in enumerate(zip(largs, lkwargs, strict=True), start):
+        try:
+            values.append(func(*args, **kwargs))
+        except Exception as error:
+            values.append(None)
+            failures[index] = raised(index, error)
+    return start, values, failures
+
+
+def _settle(start: int, values: list[Any], failures: dict[int, Any], outcomes: Outcomes) -> None:
+    for index, value in enumerate(values, start):
+        if index in failures:
+            absorb([failures[index]], outcomes)
+        else:
+            outcomes.succeed(index, [value])
+
+
+BACKEND = LocalBackend()

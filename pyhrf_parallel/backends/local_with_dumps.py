@@ -1,0 +1,73 @@
+"""Mode ``'local_with_dumps'``: each task in a fresh process of this interpreter, one after the other."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+from pyhrf_parallel.configuration import Configuration
+from pyhrf_parallel.files import private_directory
+from pyhrf_parallel.payloads import write_payload
+from pyhrf_parallel.records import RecordReader, absorb, lost, timed_out
+from pyhrf_parallel.tasks import Outcomes, Work
+from pyhrf_parallel.worker import PAYLOAD, command, describe_death, read_log_tail
+
+
+class LocalWithDumpsBackend:
+    """Takes every task through files and a process of its own, as a cluster would."""
+
+    raises_original = False
+
+    def run(self, work: Work, outcomes: Outcomes, configuration: Configuration) -> None:  # noqa: ARG002
+        """Run the tasks; see `Backend`."""
+        with private_directory() as directory:
+            write_payload(directory / PAYLOAD, work)
+            while not outcomes.complete:
+                (index, _), *_ = outcomes.pending()
+                for attempt in range(work.options.retries + 1):
+                    reason = _run_task(directory, index, f"task-{index}-{attempt}", outcomes)
+                    if outcomes.is_settled(index):
+                        break
+                else:
+                    log_tail = read_log_tail(directory / f"task-{index}-{attempt}.log")
+                    absorb([lost(index, reason, log_tail)], outcomes)
+
+
+def _run_task(directory: Path, index: int, name: str, outcomes: Outcomes) -> str:
+    """Run one task in a process; return how the process ended."""
+    timeout = outcomes.work.options.timeout
+    log = directory / f"{name}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command(directory, name, index, index + 1),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            process_group=0,  # Ctrl-C is for this process, which then stops the task
+        )
+    try:
+        status = process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        assert timeout is not None  # noqa: S101
+        _kill(process)
+        absorb([timed_out(index, timeout, read_log_tail(log))], outcomes)
+        return ""
+    finally:
+        _kill(process)
+    absorb(RecordReader(directory / f"{name}.records").new(), outcomes)
+    for path in directory.glob(f"{name}.*") if outcomes.is_settled(index) else ():
+        path.unlink()
+    return describe_death(status)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Stop the task with all processes that it started."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+BACKEND = LocalWithDumpsBackend()

@@ -1,0 +1,52 @@
+"""The tasks that are still to be run, shared by the workers of one machine through a file."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_HEAD = struct.Struct("<qqq")  # workers, current range, next task in it
+_RANGE = struct.Struct("<qq")
+
+
+class Claims:
+    """Ranges of task indices from which each worker takes the next ones.
+
+    The file is locked while one takes, so that every task is taken once.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @classmethod
+    def create(cls, path: Path, ranges: Sequence[tuple[int, int]], workers: int) -> Claims:
+        """Write the ranges that `workers` workers are to share."""
+        content = _HEAD.pack(workers, 0, ranges[0][0]) + b"".join(_RANGE.pack(*r) for r in ranges)
+        path.write_bytes(content)
+        path.chmod(0o600)
+        return cls(path)
+
+    def take(self, size: int) -> tuple[int, int] | None:
+        """Take at most `size` consecutive tasks; fewer near the end, so that workers end together."""
+        with self._path.open("r+b", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            content = file.read()
+            workers, current, start = _HEAD.unpack_from(content)
+            ranges = list(_RANGE.iter_unpack(content[_HEAD.size :]))
+            if current == len(ranges):
+                return None
+            stop = ranges[current][1]
+            left = stop - start + sum(b - a for a, b in ranges[current + 1 :])
+            taken = start + min(size, max(1, left // (2 * workers)), stop - start)
+            following = (current, taken)
+            if taken == stop:
+                current += 1
+                following = (current, ranges[current][0] if current < len(ranges) else 0)
+            os.pwrite(file.fileno(), _HEAD.pack(workers, *following), 0)
+            return start, taken

@@ -1,0 +1,149 @@
+"""The settings of ``~/.pyhrf/config.cfg`` that this package uses: read when asked, never written."""
+
+from __future__ import annotations
+
+import configparser
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pyhrf_parallel.errors import ConfigurationError
+
+#: The environment variable that names another configuration file.
+ENVIRONMENT_VARIABLE = "PYHRF_PARALLEL_CONFIG"
+
+#: What ``config=`` of the public functions takes.
+ConfigSource = str | os.PathLike[str] | Mapping[str, Mapping[str, Any]] | None
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The settings, with the defaults of a machine without a configuration file.
+
+    Attributes
+    ----------
+    nb_procs : int or None
+        ``[parallel-local]``: simultaneous tasks, negative as in joblib; None for all CPUs.
+    niceness : int
+        ``[parallel-local]``: scheduling priority of the workers, 0 (as usual) to 19 (last).
+    server, server_id, user, remote_path : str or None
+        ``[parallel-cluster]``: the cluster. Without them the engine embedded in this machine runs.
+    """
+
+    nb_procs: int | None = None
+    niceness: int = 0
+    server: str | None = None
+    server_id: str | None = None
+    user: str | None = None
+    remote_path: str | None = None
+
+
+def _integer(text: str) -> int:
+    return int(text)
+
+
+def _niceness(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 19:  # noqa: PLR2004
+        raise ValueError
+    return value
+
+
+_INTEGER = "an integer, or None for all CPUs (negative as in joblib: -1 all, -2 all but one)"
+_TEXT = "a text, or None"
+
+# section -> key -> (field of Configuration, reader, accepted values)
+_SETTINGS: dict[str, dict[str, tuple[str, Callable[[str], Any], str]]] = {
+    "parallel-local": {
+        "nb_procs": ("nb_procs", _integer, _INTEGER),
+        "niceness": ("niceness", _niceness, "an integer from 0 to 19"),
+    },
+    "parallel-cluster": {
+        "server": ("server", str, _TEXT),
+        "server_id": ("server_id", str, _TEXT),
+        "user": ("user", str, _TEXT),
+        "remote_path": ("remote_path", str, _TEXT),
+        # of pyhrf's own unit tests: accepted, unused
+        "enable_unit_test": ("", _integer, "an integer"),
+    },
+}
+
+
+def load_configuration(source: ConfigSource = None) -> Configuration:
+    """Read the settings.
+
+    Parameters
+    ----------
+    source : path or mapping, optional
+        A file, or a mapping of sections to mappings of keys. By default the file that the
+        environment variable ``PYHRF_PARALLEL_CONFIG`` names, else ``~/.pyhrf/config.cfg``; without
+        such a file, the defaults.
+
+    Returns
+    -------
+    Configuration
+
+    Raises
+    ------
+    ConfigurationError
+        For a file that cannot be read, or an unknown key or a bad value in one of this package's
+        two sections. Other sections are pyhrf's and left alone.
+    """
+    if isinstance(source, Mapping):
+        return _interpret("config=", source)
+    named = source if source is not None else os.environ.get(ENVIRONMENT_VARIABLE)
+    path = Path(named) if named else Path.home() / ".pyhrf" / "config.cfg"
+    if not named and not path.exists():
+        return Configuration()
+    return _interpret(str(path), _read_file(path))
+
+
+def _read_file(path: Path) -> dict[str, dict[str, str]]:
+    # pyhrf writes values with bare percent signs, which interpolation would refuse.
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(path.read_text(encoding="utf-8"), source=str(path))
+    except OSError as error:
+        raise ConfigurationError(
+            f"The configuration file {path} cannot be read: {error.strerror or error}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(
+            f"The configuration file {path} is not UTF-8 text (byte {error.start}); save it as UTF-8"
+        ) from error
+    except configparser.Error as error:
+        raise ConfigurationError(f"The configuration file {path}: {error}") from error
+    return {name: dict(parser[name]) for name in parser.sections()}
+
+
+def _interpret(origin: str, sections: Mapping[str, Mapping[str, Any]]) -> Configuration:
+    configuration = Configuration()
+    for section, settings in _SETTINGS.items():
+        given = sections.get(section, {})
+        if not isinstance(given, Mapping):
+            raise ConfigurationError(f"{origin}, [{section}]: expected keys and values, got {given!r}")
+        for key, value in given.items():
+            if key not in settings:
+                raise ConfigurationError(
+                    f"{origin}, [{section}]: unknown key {key!r}; accepted: {', '.join(settings)}"
+                )
+            configuration = _set(configuration, f"{origin}, [{section}] {key}", settings[key], value)
+    return configuration
+
+
+def _set(
+    configuration: Configuration,
+    where: str,
+    setting: tuple[str, Callable[[str], Any], str],
+    value: object,
+) -> Configuration:
+    field, reader, accepted = setting
+    text = str(value).strip()
+    if not field or text in ("None", ""):
+        return configuration
+    try:
+        return replace(configuration, **{field: reader(text)})
+    except ValueError:
+        raise ConfigurationError(f"{where}: {text!r} is not accepted; use {accepted}") from None

@@ -1,0 +1,141 @@
+"""Every exception that the package raises, and how it tells what happened."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class ParallelError(Exception):
+    """Base class of all errors of this package."""
+
+
+class ConfigurationError(ParallelError, ValueError):
+    """The configuration file or mapping has a value that cannot be used."""
+
+
+class OptionError(ParallelError, ValueError):
+    """A keyword option has a value that the chosen mode cannot honour."""
+
+
+class UnknownModeError(ParallelError, ValueError):
+    """There is no execution mode of that name."""
+
+
+class ArgumentMismatchError(ParallelError, ValueError, AssertionError):
+    """`largs` and `lkwargs` do not have the same length (an AssertionError in pyhrf)."""
+
+
+class ArgumentTypeError(ParallelError, TypeError):
+    """The function or an item of `largs` or `lkwargs` is not of the documented type."""
+
+
+class NotShippableError(ParallelError, TypeError):
+    """The function or an argument cannot travel to a worker process."""
+
+
+class BackendUnavailableError(ParallelError, ImportError):
+    """An optional dependency of the chosen mode is not installed."""
+
+
+class SubmissionError(ParallelError):
+    """Jobs could not be started.
+
+    Attributes
+    ----------
+    transient : bool
+        Whether trying again can help.
+    """
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+
+class RemoteException(ParallelError):  # noqa: N818  (the original's name)
+    """A task failed in a worker.
+
+    Parameters
+    ----------
+    message : str
+        What failed, ``'Task 3 failed'``.
+    cause : BaseException, optional
+        The exception that the task raised, when it could travel back. It is also ``__cause__``.
+    index : int, optional
+        The position of the task in the argument lists.
+    call : str
+        A short repr of the call, ``'foo(2, b=5)'``.
+    remote_traceback : str
+        The traceback in the worker, as text.
+    host : str
+        The name of the machine that ran the task.
+    log_tail : str
+        The end of what the worker process wrote to stdout and stderr.
+    failures : tuple of RemoteException
+        Every task known to have failed, by index; this one is among them.
+
+    Notes
+    -----
+    ``args == (message, cause)``, as in pyhrf.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        cause: BaseException | None = None,
+        *,
+        index: int | None = None,
+        call: str = "",
+        remote_traceback: str = "",
+        host: str = "",
+        log_tail: str = "",
+        failures: tuple[RemoteException, ...] = (),
+    ) -> None:
+        super().__init__(message, cause)
+        self.index = index
+        self.call = call
+        self.remote_traceback = remote_traceback
+        self.host = host
+        self.log_tail = log_tail
+        self.failures = failures or (self,)
+        self.__cause__ = cause
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel without the reference to itself in `failures`, which pickle could not rebuild."""
+        state = dict(self.__dict__)
+        if self.failures == (self,):
+            del state["failures"]
+        return _rebuild, (type(self), self.args, state)
+
+    def __str__(self) -> str:
+        """Say what failed, where, why, and what else is known."""
+        message, cause = self.args[0], self.args[1]
+        lines = [f"{message}{f' on {self.host}' if self.host else ''}"]
+        if self.call:
+            lines[0] += f": {self.call}"
+        if cause is not None:
+            lines.append(f"{type(cause).__name__}: {cause}")
+        if self.remote_traceback:
+            lines += ["--- traceback in the worker ---", self.remote_traceback.rstrip()]
+        if self.log_tail:
+            lines += ["--- end of the worker's output ---", self.log_tail.rstrip()]
+        others = [str(f.index) for f in self.failures if f.index != self.index]
+        if others:
+            shown = ", ".join(others[:10]) + (", ..." if len(others) > 10 else "")  # noqa: PLR2004
+            lines.append(f"Also failed: {len(others)} other task(s), index {shown} (see .failures)")
+        return "\n".join(lines)
+
+
+class TaskLostError(RemoteException):
+    """The process that ran the task died before the task returned.
+
+    The first argument says how: the signal or the exit status. See `RemoteException` for the
+    attributes.
+    """
+
+
+def _rebuild(
+    cls: type[RemoteException], args: tuple[Any, ...], state: dict[str, Any]
+) -> RemoteException:
+    error = cls(*args)
+    error.__dict__.update(state)
+    return error

@@ -1,0 +1,37 @@
+"""Files that are whole or absent, in directories that nobody else can enter."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+def write_then_rename(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old one, or the new one, and never a part of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+@contextmanager
+def private_directory(parent: str | None = None) -> Iterator[Path]:
+    """Make a temporary directory of mode 0700 that is gone afterwards, whatever happens inside."""
+    directory = Path(tempfile.mkdtemp(prefix="pyhrf_parallel_", dir=parent)).absolute()
+    try:
+        yield directory
+    finally:
+        # A worker that was just killed may still be leaving the directory.
+        for _ in range(3):
+            shutil.rmtree(directory, ignore_errors=True)
+            if not directory.exists():
+                break

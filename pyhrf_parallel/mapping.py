@@ -1,0 +1,209 @@
+"""`remote_map`: one call for every way to run many tasks."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pyhrf_parallel.backends.base import Backend
+from pyhrf_parallel.configuration import ConfigSource, load_configuration
+from pyhrf_parallel.errors import OptionError, RemoteException, TaskLostError, UnknownModeError
+from pyhrf_parallel.functions import MarshalledFunction
+from pyhrf_parallel.progress import ProgressOption, reporting
+from pyhrf_parallel.tasks import Args, Kwargs, OnError, Options, Outcomes, Work, pair_arguments
+
+#: The execution modes; each is the module of that name in `pyhrf_parallel.backends`.
+MODES = ("serial", "local", "local_with_dumps", "remote_cluster")
+
+
+def remote_map(
+    func: Callable[..., Any],
+    largs: Iterable[Args] | None = None,
+    lkwargs: Iterable[Kwargs] | None = None,
+    mode: str = "serial",
+    *,
+    n_jobs: int | None = None,
+    progress: ProgressOption = None,
+    on_error: OnError = "raise",
+    timeout: float | None = None,
+    retries: int = 0,
+    config: ConfigSource = None,
+) -> list[Any]:
+    """Execute a function in parallel on a list of arguments.
+
+    Parameters
+    ----------
+    func : callable
+        Function to apply on each item. It travels to workers by name where they can import it, and
+        by value otherwise: lambdas, closures, functions of a script or notebook, bound methods and
+        partials work in every mode.
+    largs : list of tuple, optional
+        Each item is a tuple with all positional arguments of one call. Empty tuples by default.
+    lkwargs : list of dict, optional
+        Each item is a dict with all named arguments of one call. Empty dicts by default. With neither
+        `largs` nor `lkwargs` the function is called once, without arguments.
+    mode : str
+        How execution is distributed:
+
+        - ``'serial'``: single-thread loop in this process;
+        - ``'local'``: joblib, on all CPUs of this machine;
+        - ``'local_with_dumps'``: each task in a fresh process, one after the other, through files
+          as on a cluster: for testing;
+        - ``'remote_cluster'``: jobs of soma-workflow, on this machine as long as the configuration
+          names no cluster.
+    n_jobs : int, optional
+        Simultaneous tasks; negative as in joblib. By default `nb_procs` of the configuration's
+        ``[parallel-local]``, else all CPUs that this process may use.
+    progress : bool or callable, optional
+        None shows a bar on a terminal or in a notebook once the map has lasted a while, True always,
+        False never. A callable is called as ``progress(done, total)``, possibly from a thread.
+    on_error : {'raise', 'return'}
+        What a failed task does: fail the map (the first index decides; later tasks are not waited
+        for), or leave its `RemoteException` in its place among the results.
+    timeout : float, optional
+        Seconds that one task may take; it is stopped then and counts as failed. Not in serial.
+    retries : int
+        How often a task is tried again whose process died.
+    config : path or mapping, optional
+        Configuration to use instead of ``~/.pyhrf/config.cfg``.
+
+    Returns
+    -------
+    list
+        The results, in the order of the arguments.
+
+    Raises
+    ------
+    RemoteException
+        If a task failed in mode ``'local_with_dumps'`` or ``'remote_cluster'``. The function's own
+        exception is its ``__cause__``. In modes ``'serial'`` and ``'local'`` that exception is raised
+        itself, with a note that names the task.
+    TaskLostError
+        If the process of a task died (a RemoteException, in every mode but serial).
+    ArgumentTypeError, ArgumentMismatchError, UnknownModeError, OptionError, ConfigurationError
+        For wrong use, before any task runs.
+    NotShippableError
+        If the function or an argument cannot travel to a worker, before any task runs.
+    BackendUnavailableError
+        If the mode needs a package that is not installed.
+
+    Notes
+    -----
+    A task in flight when another one's process dies may be started twice: tasks should not mind.
+
+    Large numpy arrays among the arguments are written once, however many tasks get them, and
+    memory-mapped by the workers (copy-on-write).
+
+    Examples
+    --------
+    >>> from pyhrf_parallel import remote_map
+    >>> def foo(a, b=2): return a + b
+    >>> remote_map(foo, [(2,),(3,)], [{'b':5}, {'b':7}])
+    [7, 10]
+    >>> remote_map(foo, [(2,), ('x',)], on_error='return')[0]
+    4
+    """
+    options = _check_options(mode, n_jobs, on_error, timeout, retries)
+    positional, named = pair_arguments(func, largs, lkwargs)
+    return _run(Work(func, positional, named, options), mode, progress, config)
+
+
+def remote_map_marshal(
+    func: Callable[..., Any],
+    largs: Iterable[Args] | None = None,
+    lkwargs: Iterable[Kwargs] | None = None,
+    mode: str = "local",
+    *,
+    n_jobs: int | None = None,
+    progress: ProgressOption = None,
+    on_error: OnError = "raise",
+    timeout: float | None = None,
+    retries: int = 0,
+    config: ConfigSource = None,
+) -> list[Any]:
+    """Like `remote_map`, for a function that travels as its bare code object.
+
+    The other side needs no module that defines it, and the function sees no global name of its module: it
+    has to import what it uses in its own body. Both sides need the same minor version of Python.
+
+    Parameters
+    ----------
+    func : function
+        A plain Python function, no closure.
+    largs, lkwargs, mode, n_jobs, progress, on_error, timeout, retries, config
+        As in `remote_map`; but without `largs` and `lkwargs` nothing is called, as in pyhrf.
+
+    Returns
+    -------
+    list
+        The results, in the order of the arguments.
+
+    Raises
+    ------
+    NotShippableError
+        For a closure, or for something that is no plain function, before any task runs.
+    Exception
+        All that `remote_map` raises.
+
+    Examples
+    --------
+    >>> remote_map_marshal(lambda x: x + 1, [(1,), (2,)], mode='serial')
+    [2, 3]
+    """
+    options = _check_options(mode, n_jobs, on_error, timeout, retries)
+    if largs is None and lkwargs is None:
+        largs = []
+    positional, named = pair_arguments(func, largs, lkwargs)
+    return _run(Work(MarshalledFunction(func), positional, named, options), mode, progress, config)
+
+
+def _check_options(
+    mode: str, n_jobs: int | None, on_error: str, timeout: float | None, retries: int
+) -> Options:
+    if mode not in MODES:
+        raise UnknownModeError(f"There is no mode {mode!r}; the modes are {', '.join(MODES)}")
+    if on_error not in ("raise", "return"):
+        raise OptionError(f"on_error must be 'raise' or 'return', got {on_error!r}")
+    if n_jobs is not None and (not _is_integer(n_jobs) or n_jobs == 0):
+        raise OptionError(f"n_jobs must be a positive or negative integer, or None, got {n_jobs!r}")
+    if not _is_integer(retries) or retries < 0:
+        raise OptionError(f"retries must be an integer from 0 on, got {retries!r}")
+    if timeout is not None and not (isinstance(timeout, (int, float)) and 0 < timeout < math.inf):
+        raise OptionError(f"timeout must be a positive number of seconds, or None, got {timeout!r}")
+    return Options(n_jobs, "return" if on_error == "return" else "raise", timeout, retries)
+
+
+def _is_integer(value: object) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool)
+
+
+def _run(work: Work, mode: str, progress: ProgressOption, config: ConfigSource) -> list[Any]:
+    backend: Backend = importlib.import_module(f"pyhrf_parallel.backends.{mode}").BACKEND
+    configuration = load_configuration(config)
+    with reporting(progress, len(work), getattr(work.func, "__name__", mode)) as report:
+        outcomes = Outcomes(work, report)
+        backend.run(work, outcomes, configuration)
+    if work.options.on_error == "return":
+        for index, failed in outcomes.failures.items():
+            outcomes.values[index] = failed
+    elif (failure := outcomes.first_failure()) is not None:
+        raise _as_raised(failure, backend, len(work))
+    return outcomes.values
+
+
+def _as_raised(failure: RemoteException, backend: Backend, total: int) -> BaseException:
+    cause = failure.__cause__
+    if not (backend.raises_original and isinstance(cause, Exception)) or isinstance(
+        failure, TaskLostError
+    ):
+        return failure
+    note = f"Task {failure.index} of {total} of remote_map failed: {failure.call}"
+    if failure.remote_traceback and cause.__traceback__ is None:
+        note += f"\n--- traceback in the worker, on {failure.host} ---\n{failure.remote_traceback}"
+    others = [str(other.index) for other in failure.failures if other is not failure]
+    if others:
+        note += f"\nAlso failed: tasks {', '.join(others[:10])}{', ...' if others[10:] else ''}"
+    cause.add_note(note)
+    return cause

@@ -1,0 +1,103 @@
+"""The progress bar of a map."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+ProgressOption = bool | Callable[[int, int], object] | None
+Report = Callable[[int, int], None]
+
+_DELAY = 1.5  # seconds a map has lasted when its bar appears unasked
+_REFRESH = 0.25  # seconds
+
+
+@contextmanager
+def reporting(progress: ProgressOption, total: int, name: str) -> Iterator[Report | None]:
+    """Show progress as asked for.
+
+    Parameters
+    ----------
+    progress : bool, callable or None
+        None for a bar on a terminal or in a notebook after a while; a callable gets ``(done, total)``.
+    total : int
+        The number of tasks.
+    name : str
+        What stands before the bar.
+
+    Yields
+    ------
+    callable or None
+        To be called with the numbers of tasks that have ended and that have failed since the last
+        call; None where nobody wants to know.
+    """
+    if callable(progress):
+        yield _counting(progress, total)
+    elif progress or (progress is None and _is_watched()):
+        with _Bar(total, name, 0 if progress else _DELAY).shown() as report:
+            yield report
+    else:
+        yield None
+
+
+def _counting(listener: Callable[[int, int], object], total: int) -> Report:
+    done = 0
+    lock = threading.Lock()
+
+    def report(ended: int, _failed: int) -> None:
+        nonlocal done
+        with lock:
+            done += ended
+            listener(done, total)
+
+    return report
+
+
+def _is_watched() -> bool:
+    in_notebook = "ipykernel" in sys.modules
+    return in_notebook or (sys.stderr is not None and sys.stderr.isatty())
+
+
+class _Bar:
+    """A tqdm bar drawn from a thread of its own, so that it lives while a long task runs."""
+
+    def __init__(self, total: int, name: str, delay: float) -> None:
+        self._total = total
+        self._name = name
+        self._delay = delay
+        self._done = self._failed = 0
+        self._over = threading.Event()
+
+    @contextmanager
+    def shown(self) -> Iterator[Report]:
+        thread = threading.Thread(target=self._draw, daemon=True, name="pyhrf_parallel progress")
+        thread.start()
+        try:
+            yield self._report
+        finally:
+            self._over.set()
+            thread.join()
+
+    def _report(self, ended: int, failed: int) -> None:
+        self._done += ended
+        self._failed += failed
+
+    def _draw(self) -> None:
+        if self._over.wait(self._delay):
+            if self._delay:  # it was over before anybody wondered
+                return
+        from tqdm.auto import tqdm
+
+        with tqdm(total=self._total, desc=self._name, unit="task") as bar:
+            while not self._over.wait(_REFRESH):
+                self._update(bar)
+            self._update(bar)
+
+    def _update(self, bar: Any) -> None:
+        if self._failed:
+            bar.set_postfix(failed=self._failed, refresh=False)
+        bar.update(self._done - bar.n)
+        bar.refresh()

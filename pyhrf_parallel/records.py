@@ -1,0 +1,214 @@
+"""What travels back from a worker: records of what its tasks returned, raised, or died of.
+
+A record is a plain tuple ``(kind, index, ...)``. Workers send them in frames, through a socket or into a
+file, so that what has ended before a crash is known after it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+import zlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # a worker has to start fast
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from pyhrf_parallel.tasks import Outcomes
+
+Record = tuple[Any, ...]
+
+_FRAME = struct.Struct("<QI")  # length and checksum
+# Values of these types travel together; any other is pickled alone, so that it fails alone.
+_PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
+
+
+def returned(start: int, values: list[Any]) -> list[Record]:
+    """Return the records of consecutive tasks that have returned."""
+    if set(map(type, values)) <= _PLAIN:
+        return [("plain", start, values)]
+    return [_returned_one(index, value) for index, value in enumerate(values, start)]
+
+
+def _returned_one(index: int, value: Any) -> Record:
+    try:
+        return ("pickled", index, _dumps(value))
+    except Exception as error:
+        kind = type(value).__name__
+        refusal = TypeError(f"The result, a {kind}, cannot travel back: {type(error).__name__}: {error}")
+        return raised(index, refusal)
+
+
+def raised(index: int, error: BaseException, log_tail: str = "") -> Record:
+    """Return the record of a task that has raised."""
+    import traceback
+
+    # Without the frame of the worker's own loop.
+    inner = error.__traceback__.tb_next if error.__traceback__ else None
+    text = "".join(traceback.format_exception(type(error), error, inner))
+    return ("raised", index, _dump_exception(error), text, log_tail, os.uname().nodename)
+
+
+def lost(index: int, reason: str, log_tail: str = "") -> Record:
+    """Return the record of a task whose process died."""
+    return ("lost", index, reason, log_tail, os.uname().nodename)
+
+
+def timed_out(index: int, timeout: float, log_tail: str = "") -> Record:
+    """Return the record of a task that was stopped."""
+    error = TimeoutError(f"the task was stopped after timeout={timeout:g} s")
+    return ("raised", index, _dump_exception(error), "", log_tail, os.uname().nodename)
+
+
+def _dumps(value: Any) -> bytes:
+    try:
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    except Exception:  # what a notebook or __main__ defines
+        import cloudpickle
+
+        dumped: bytes = cloudpickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+        return dumped
+
+
+def _dump_exception(error: BaseException) -> bytes | None:
+    try:
+        dumped = _dumps(error)
+        if type(pickle.loads(dumped)) is type(error):
+            return dumped
+    except Exception:  # noqa: S110  (an __init__ with other parameters than args: the usual case)
+        pass
+    try:
+        return _dumps(_ExceptionParts(type(error), error.args, error.__dict__))
+    except Exception:
+        return None  # the traceback as text has to do
+
+
+class _ExceptionParts:
+    """An exception that is rebuilt without calling its `__init__`."""
+
+    def __init__(
+        self, kind: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]
+    ) -> None:
+        self._parts = (kind, args, state)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_exception, self._parts
+
+
+def _rebuild_exception(
+    kind: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]
+) -> BaseException:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+def absorb(records: Iterable[Record], outcomes: Outcomes) -> None:
+    """Enter records into the outcomes of a map; those of tasks already settled are left out."""
+    for kind, index, *rest in records:
+        if outcomes.is_settled(index):
+            continue
+        if kind == "plain":
+            outcomes.succeed(index, rest[0])
+        elif kind == "pickled":
+            _absorb_pickled(index, rest[0], outcomes)
+        else:
+            outcomes.fail(_failure(kind, index, *rest))
+
+
+def _absorb_pickled(index: int, content: bytes, outcomes: Outcomes) -> None:
+    try:
+        value = pickle.loads(content)
+    except Exception as error:
+        outcomes.fail(_failure("raised", index, pickle.dumps(TypeError(
+            f"The result arrived but cannot be loaded here: {type(error).__name__}: {error}"
+        )), "", "", ""))
+        return
+    outcomes.succeed(index, [value])
+
+
+def _failure(kind: str, index: int, *rest: Any) -> Any:
+    from pyhrf_parallel.errors import RemoteException, TaskLostError
+
+    if kind == "lost":
+        reason, log_tail, host = rest
+        return TaskLostError(
+            f"Task {index} was lost: {reason}", index=index, host=host, log_tail=log_tail
+        )
+    content, text, log_tail, host = rest
+    return RemoteException(
+        f"Task {index} failed",
+        _load_exception(content),
+        index=index,
+        remote_traceback=text,
+        log_tail=log_tail,
+        host=host,
+    )
+
+
+def _load_exception(content: bytes | None) -> BaseException | None:
+    if content is None:
+        return None
+    try:
+        error = pickle.loads(content)
+    except Exception:
+        return None
+    return error if isinstance(error, BaseException) else None
+
+
+class RecordFile:
+    """A file to which a worker appends records; it gets its final name when the worker is done."""
+
+    def __init__(self, path: Path) -> None:
+        self._final = path
+        self._part = path.with_name(path.name + ".part")
+        self._descriptor = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Append records; they are safe from the death of this process when this returns."""
+        content = pickle.dumps(records, pickle.HIGHEST_PROTOCOL)
+        view = memoryview(_FRAME.pack(len(content), zlib.crc32(content)) + content)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+
+    def finish(self) -> None:
+        """Give the file its final name."""
+        os.close(self._descriptor)
+        self._part.replace(self._final)
+
+
+class RecordReader:
+    """Reads a record file while it grows."""
+
+    def __init__(self, path: Path) -> None:
+        self._paths = (path, path.with_name(path.name + ".part"))
+        self._position = 0
+
+    def new(self) -> list[Record]:
+        """Return the records that have been completed since the last call."""
+        records: list[Record] = []
+        for path in self._paths:
+            try:
+                with path.open("rb") as file:
+                    file.seek(self._position)
+                    while (frame := _read_frame(file)) is not None:
+                        records += pickle.loads(frame)
+                        self._position += _FRAME.size + len(frame)
+            except FileNotFoundError:
+                continue
+            break
+        return records
+
+
+def _read_frame(file: Any) -> bytes | None:
+    head = file.read(_FRAME.size)
+    if len(head) < _FRAME.size:
+        return None
+    length, checksum = _FRAME.unpack(head)
+    content: bytes = file.read(length)
+    if len(content) < length or zlib.crc32(content) != checksum:
+        return None  # not complete yet, or cut by the death of the worker
+    return content

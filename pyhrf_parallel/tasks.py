@@ -1,0 +1,211 @@
+"""The tasks of one map: their arguments, their options and what has become of them."""
+
+from __future__ import annotations
+
+import os
+import reprlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pyhrf_parallel.errors import ArgumentMismatchError, ArgumentTypeError, RemoteException
+
+Args = Sequence[Any]
+Kwargs = Mapping[str, Any]
+OnError = Literal["raise", "return"]
+
+_PENDING, _DONE, _FAILED = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a map is to be run; see `pyhrf_parallel.remote_map` for the meaning of each."""
+
+    n_jobs: int | None = None
+    on_error: OnError = "raise"
+    timeout: float | None = None
+    retries: int = 0
+
+
+@dataclass(frozen=True)
+class Work:
+    """One function and the arguments of each of its calls."""
+
+    func: Callable[..., Any]
+    largs: Sequence[Args]
+    lkwargs: Sequence[Kwargs]
+    options: Options
+
+    def __len__(self) -> int:
+        """Return the number of tasks."""
+        return len(self.largs)
+
+    def describe(self, index: int) -> str:
+        """Return a short repr of one call, ``'foo(2, b=5)'``."""
+        args = [_short(value) for value in self.largs[index]]
+        args += [f"{key}={_short(value)}" for key, value in self.lkwargs[index].items()]
+        name = getattr(self.func, "__name__", None) or _short(self.func)
+        return _ellipsis(f"{name}({', '.join(args)})", 200)
+
+
+def _short(value: object) -> str:
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple) and shape:  # an array: its values say less than its size
+        return f"<{type(value).__name__} {getattr(value, 'dtype', '')} shape={shape}>"
+    try:
+        return _ellipsis(reprlib.repr(value), 60)
+    except Exception:  # the repr of a user's class may fail; the error report must not
+        return f"<{type(value).__name__}>"
+
+
+def _ellipsis(text: str, width: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= width else f"{text[: width - 4]} ...{text[-1]}"
+
+
+def pair_arguments(
+    func: object, largs: Iterable[Args] | None, lkwargs: Iterable[Kwargs] | None
+) -> tuple[list[Args], list[Kwargs]]:
+    """Check the argument lists and fill in the one that was not given.
+
+    Raises
+    ------
+    ArgumentTypeError
+        For a function that cannot be called, an item of `largs` that is no tuple, an item of
+        `lkwargs` that is no dict.
+    ArgumentMismatchError
+        For lists of different lengths.
+    """
+    if not callable(func):
+        raise ArgumentTypeError(f"func must be callable, got {_short(func)} ({type(func).__name__})")
+    positional = _items("largs", largs)
+    named = _items("lkwargs", lkwargs)
+    if positional is None:
+        positional = [()] * (1 if named is None else len(named))
+    if named is None:
+        named = [{}] * len(positional)
+    _check_items(positional, (tuple, list), "largs", "tuple", "[(x,) for x in items]")
+    _check_items(named, (dict, Mapping), "lkwargs", "dict", "[{'name': x} for x in items]")
+    if len(positional) != len(named):
+        raise ArgumentMismatchError(
+            f"largs has {len(positional)} items but lkwargs has {len(named)}: "
+            "each task takes one of both"
+        )
+    return positional, named
+
+
+def _items(name: str, values: Iterable[Any] | None) -> list[Any] | None:
+    if values is None:
+        return None
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+        raise ArgumentTypeError(
+            f"{name} must be a list with one item per task, got {_short(values)} "
+            f"({type(values).__name__})"
+        )
+    return list(values)
+
+
+def _check_items(
+    items: list[Any], accepted: tuple[type, ...], name: str, wanted: str, hint: str
+) -> None:
+    # The set of types first: lists of many thousand tasks are common, and nearly all are right.
+    if all(issubclass(kind, accepted) for kind in set(map(type, items))):
+        return
+    index, item = next((i, v) for i, v in enumerate(items) if not isinstance(v, accepted))
+    raise ArgumentTypeError(
+        f"{name}[{index}] must be a {wanted} with the arguments of one call, got {_short(item)} "
+        f"({type(item).__name__}); did you mean {hint}?"
+    )
+
+
+def available_cpus() -> int:
+    """Return the number of CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def count_workers(n_jobs: int | None) -> int:
+    """Return the number of simultaneous tasks: a negative `n_jobs` counts from all CPUs, as in joblib."""
+    if n_jobs is None:
+        return available_cpus()
+    return n_jobs if n_jobs > 0 else max(1, available_cpus() + 1 + n_jobs)
+
+
+@dataclass
+class Outcomes:
+    """What has become of the tasks so far.
+
+    Parameters
+    ----------
+    work : Work
+        The tasks.
+    on_progress : callable, optional
+        Called as ``on_progress(finished, failed)`` with the numbers that were just added.
+    """
+
+    work: Work
+    on_progress: Callable[[int, int], None] | None = None
+    values: list[Any] = field(init=False)
+    failures: dict[int, RemoteException] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.values = [None] * len(self.work)
+        self._state = bytearray(len(self.work))
+
+    def succeed(self, start: int, values: Sequence[Any]) -> None:
+        """Take the values of consecutive tasks."""
+        stop = start + len(values)
+        self.values[start:stop] = values
+        self._state[start:stop] = bytes([_DONE]) * len(values)
+        if self.on_progress:
+            self.on_progress(len(values), 0)
+
+    def fail(self, failure: RemoteException) -> None:
+        """Take the failure of one task."""
+        index = failure.index
+        assert index is not None  # noqa: S101  (a failure without a task is no failure of a task)
+        failure.call = failure.call or self.work.describe(index)
+        self.failures[index] = failure
+        self._state[index] = _FAILED
+        if self.on_progress:
+            self.on_progress(1, 1)
+
+    def is_settled(self, index: int) -> bool:
+        """Tell whether a task has returned or failed."""
+        return self._state[index] != _PENDING
+
+    @property
+    def settled(self) -> int:
+        """The number of tasks that have returned or failed."""
+        return len(self.work) - self._state.count(_PENDING)
+
+    @property
+    def limit(self) -> int:
+        """Tasks from this index on need not be started: the map has failed before them."""
+        if self.work.options.on_error == "return" or not self.failures:
+            return len(self.work)
+        return min(self.failures)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to wait for: all has ended, or the first failure is certain."""
+        return self._state.find(_PENDING, 0, self.limit) < 0
+
+    def pending(self) -> list[tuple[int, int]]:
+        """Return the tasks that still have to be run, as half-open index ranges."""
+        ranges = []
+        stop = 0
+        while (start := self._state.find(_PENDING, stop, self.limit)) >= 0:
+            ends = (self._state.find(code, start, self.limit) for code in (_DONE, _FAILED))
+            stop = min((end for end in ends if end >= 0), default=self.limit)
+            ranges.append((start, stop))
+        return ranges
+
+    def first_failure(self) -> RemoteException | None:
+        """Return the failure with the lowest index, knowing of all the others."""
+        if not self.failures:
+            return None
+        ordered = tuple(self.failures[index] for index in sorted(self.failures))
+        ordered[0].failures = ordered
+        return ordered[0]
