@@ -123,13 +123,17 @@ def _interpret(origin: str, sections: Mapping[str, Mapping[str, Any]]) -> Config
     for section, settings in _SETTINGS.items():
         given = sections.get(section, {})
         if not isinstance(given, Mapping):
-            raise ConfigurationError(f"{origin}, [{section}]: expected keys and values, got {given!r}")
+            raise ConfigurationError(
+                f"{origin}, [{section}]: expected keys and values, got {given!r}"
+            )
         for key, value in given.items():
             if key not in settings:
                 raise ConfigurationError(
                     f"{origin}, [{section}]: unknown key {key!r}; accepted: {', '.join(settings)}"
                 )
-            configuration = _set(configuration, f"{origin}, [{section}] {key}", settings[key], value)
+            configuration = _set(
+                configuration, f"{origin}, [{section}] {key}", settings[key], value
+            )
     return configuration
 
 

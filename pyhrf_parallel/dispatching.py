@@ -9,26 +9,27 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Client, Connection, Listener, wait
 from pathlib import Path
 
-from pyhrf_parallel.files import private_directory
 from pyhrf_parallel.payloads import Payload
 from pyhrf_parallel.records import absorb, timed_out
 from pyhrf_parallel.tasks import Outcomes
 from pyhrf_parallel.worker import PAYLOAD, Cursor, Runner
 
 _SLICE = 0.05  # seconds of work to hand out at once
+_SHORTEST = 0.002  # below which an order costs more than it can balance
 _LONGEST = 4 * _SLICE  # after which a worker returns what it has not begun
 _GRACE = 1.0  # seconds between interrupting a task and killing its process
-_SOCKET_PATH_LIMIT = 100  # bytes, of the kernel's 108
+_SOCKET_PATH_LIMIT = 90  # bytes of the directory, of the kernel's 108 for the socket in it
 
 
 def serve(directory: str, address: str, niceness: int) -> None:
@@ -40,24 +41,24 @@ def serve(directory: str, address: str, niceness: int) -> None:
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with Client(address, "AF_UNIX") as connection:
-            _serve(Path(directory), connection)
-    except (EOFError, ConnectionError):
-        pass  # the parent is gone, or has stopped waiting
+            _serve(directory, connection)
+    except (EOFError, OSError):
+        pass  # the parent is gone, or needs nothing more
     finally:
         signal.signal(signal.SIGINT, previous)
 
 
-def _serve(directory: Path, connection: Connection) -> None:
-    cursor = Cursor(directory / f"{os.getpid()}.cursor")
+def _serve(directory: str, connection: Connection) -> None:
+    cursor = Cursor(f"{directory}/{os.getpid()}.cursor")
     connection.send_bytes(pickle.dumps(os.getpid()))
     payload: Payload | None = None
     runner: Runner | None = None
-    path_before = list(sys.path)
+    before = list(sys.path), os.getcwd()  # noqa: PTH109
     try:
-        while (message := connection.recv_bytes()) and (order := pickle.loads(message)):
+        while (order := pickle.loads(connection.recv_bytes())) is not None:
             if payload is None or runner is None:
-                payload = Payload(directory / PAYLOAD)
-                sys.path += [entry for entry in payload.sys_path if entry not in sys.path]
+                payload = Payload(f"{directory}/{PAYLOAD}")
+                payload.enter()
                 runner = Runner(
                     payload,
                     cursor,
@@ -65,10 +66,12 @@ def _serve(directory: Path, connection: Connection) -> None:
                     alarm=payload.timeout,
                 )
             began = time.monotonic()
-            reached = runner.run(*order, _LONGEST)
+            start, stop = order
+            reached = runner.run(start, stop, _LONGEST)
             connection.send_bytes(pickle.dumps((reached, time.monotonic() - began)))
     finally:
-        sys.path[:] = path_before
+        sys.path[:] = before[0]
+        os.chdir(before[1])
         if payload is not None:
             payload.close()
         cursor.close()
@@ -81,7 +84,7 @@ class _Worker:
     pid: int
     cursor: Cursor
     order: tuple[int, int] | None = None
-    size: int = 1  # tasks to hand out next
+    sizes: tuple[int, int] = (1, 1)  # tasks to hand out next: near the end, and at most
     over_time: int | None = None  # the task it was killed for
 
 
@@ -108,33 +111,47 @@ class Dispatcher:
     #: After the round: the tasks that the first dead processes were running, -1 for none. More than
     #: one when several were found dead at once: the pool kills the others when one dies.
     suspects: list[int] = field(default_factory=list)
+    #: Set when all tasks have an outcome and no worker is busy.
+    over: threading.Event = field(default_factory=threading.Event)
+    #: Whether a busy worker had to be killed: its pool is broken then.
+    killed: bool = False
     _workers: dict[Connection, _Worker] = field(default_factory=dict)
+    _thread: threading.Thread | None = None
     _death_known: bool = False  # the first death has been seen, or was ours
 
-    @contextmanager
-    def running(self) -> Iterator[str]:
-        """Serve from a thread; give the address that workers connect to."""
+    def open(self) -> str:
+        """Let workers connect; return the address. They wait until `start`."""
         # The path of a socket has a length limit that temporary directories may exceed.
-        short = len(os.fsencode(self.directory)) < _SOCKET_PATH_LIMIT - 10
-        with private_directory(str(self.directory) if short else "/tmp") as place:  # noqa: S108
-            self._listener = Listener(str(place / "s"), "AF_UNIX", backlog=128)
-            self._wake_reader, self._wake = os.pipe()
-            thread = threading.Thread(target=self._loop, daemon=True, name="pyhrf_parallel dispatcher")
-            thread.start()
-            try:
-                yield str(place / "s")
-            finally:
-                os.close(self._wake)
-                thread.join()
-                self._close()
+        short = len(os.fsencode(self.directory)) < _SOCKET_PATH_LIMIT
+        self._place = tempfile.mkdtemp(dir=self.directory if short else "/tmp")  # noqa: S108
+        self._listener = Listener(f"{self._place}/s", "AF_UNIX", backlog=128)
+        self._wake_reader, self._wake = os.pipe()
+        return f"{self._place}/s"
 
-    def _close(self) -> None:
+    def start(self) -> None:
+        """Begin to hand out tasks."""
+        self._thread = threading.Thread(
+            target=self._loop, daemon=True, name="pyhrf_parallel dispatcher"
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """End: busy workers are killed if their tasks are not needed any more."""
+        os.close(self._wake)
+        if self._thread is not None:
+            self._thread.join()
         # A worker's own children may hold its end of the socket open: its death was not heard.
         self._bury([c for c, worker in self._workers.items() if worker.order])
         for connection in list(self._workers):
             self._forget(connection)
         self._listener.close()
         os.close(self._wake_reader)
+        shutil.rmtree(self._place, ignore_errors=True)
+
+    def abort(self) -> None:
+        """Kill all workers: the user has lost patience."""
+        for worker in list(self._workers.values()):
+            self._kill(worker)
 
     def _loop(self) -> None:
         # The listener's own socket: there is no public way to wait for a connection among others.
@@ -151,13 +168,15 @@ class Dispatcher:
                 self._stop_late(timeout + _GRACE)
             if self.outcomes.complete:
                 self._dismiss()
+                if not self._workers:
+                    self.over.set()
 
     def _welcome(self) -> None:
         with suppress(OSError, EOFError):
             connection = self._listener.accept()
             assert isinstance(connection, Connection)  # noqa: S101  (it is one on POSIX)
             pid = pickle.loads(connection.recv_bytes())
-            worker = _Worker(pid, Cursor(self.directory / f"{pid}.cursor"))
+            worker = _Worker(pid, Cursor(f"{self.directory}/{pid}.cursor"))
             self._workers[connection] = worker
             self._give(connection, worker)
 
@@ -182,23 +201,24 @@ class Dispatcher:
         assert worker.order is not None  # noqa: S101
         start, stop = worker.order
         worker.order = None
-        worker.size = max(1, int(_SLICE * (reached - start) / max(seconds, 1e-7)))
+        rate = (reached - start) / max(seconds, 1e-7)
+        worker.sizes = (max(1, int(_SHORTEST * rate)), max(1, int(_SLICE * rate)))
         if reached < stop:
             self.ranges.insert(0, (reached, stop))
 
     def _give(self, connection: Connection, worker: _Worker) -> None:
-        worker.order = self._next(worker.size)
+        worker.order = self._next(*worker.sizes)
         if worker.order is not None:  # else it waits: another may return a part of its order
             self._send(connection, worker.order)
 
-    def _next(self, size: int) -> tuple[int, int] | None:
+    def _next(self, smallest: int, largest: int) -> tuple[int, int] | None:
         limit = self.outcomes.limit
         self.ranges = [(a, min(b, limit)) for a, b in self.ranges if a < limit]
         if not self.ranges:
             return None
         start, stop = self.ranges.pop(0)
         left = stop - start + sum(b - a for a, b in self.ranges)
-        middle = min(stop, start + min(size, max(1, left // (2 * self.workers))))
+        middle = min(stop, start + min(largest, max(smallest, left // (2 * self.workers))))
         if middle < stop:
             self.ranges.insert(0, (middle, stop))
         return start, middle
@@ -235,8 +255,8 @@ class Dispatcher:
                 self._death_known = True
                 self._kill(worker)
 
-    @staticmethod
-    def _kill(worker: _Worker) -> None:
+    def _kill(self, worker: _Worker) -> None:
+        self.killed = True
         with suppress(ProcessLookupError):
             os.kill(worker.pid, signal.SIGKILL)
 

@@ -45,7 +45,7 @@ class MarshalledFunction:
         self.__name__: str = func.__name__
         self._code = marshal.dumps(code)
         self._python = sys.version_info[:2]
-        self._defaults = (func.__defaults__, func.__kwdefaults__)  # type: ignore[attr-defined]
+        self._defaults = (func.__defaults__, func.__kwdefaults__)
         self._function: Callable[..., Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -170,5 +170,7 @@ def is_importable(module: types.ModuleType) -> bool:
         with suppress(ImportError, ValueError):
             found = finder.find_spec(name, getattr(parent, "__path__", None))
             if found is not None:
-                return found.origin is None or os.path.realpath(found.origin) == os.path.realpath(file)
+                return found.origin is None or os.path.realpath(found.origin) == os.path.realpath(
+                    file
+                )
     return False

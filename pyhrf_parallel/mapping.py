@@ -184,7 +184,8 @@ def _run(work: Work, mode: str, progress: ProgressOption, config: ConfigSource) 
     configuration = load_configuration(config)
     with reporting(progress, len(work), getattr(work.func, "__name__", mode)) as report:
         outcomes = Outcomes(work, report)
-        backend.run(work, outcomes, configuration)
+        if len(work):
+            backend.run(work, outcomes, configuration)
     if work.options.on_error == "return":
         for index, failed in outcomes.failures.items():
             outcomes.values[index] = failed

@@ -86,9 +86,8 @@ class _Bar:
         self._failed += failed
 
     def _draw(self) -> None:
-        if self._over.wait(self._delay):
-            if self._delay:  # it was over before anybody wondered
-                return
+        if self._over.wait(self._delay) and self._delay:
+            return  # it was over before anybody wondered
         from tqdm.auto import tqdm
 
         with tqdm(total=self._total, desc=self._name, unit="task") as bar:

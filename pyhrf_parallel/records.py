@@ -6,20 +6,21 @@ file, so that what has ended before a crash is known after it.
 
 from __future__ import annotations
 
+import _pickle as pickle  # the C part alone: pickle itself doubles the start of a worker
 import os
-import pickle
 import struct
 import zlib
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # a worker has to start fast
+TYPE_CHECKING = False  # a worker has to start fast
+if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
+    from typing import Any
 
     from pyhrf_parallel.tasks import Outcomes
 
-Record = tuple[Any, ...]
+    Record = tuple[Any, ...]
 
+_PART = ".part"  # of the name of a file that is not complete
 _FRAME = struct.Struct("<QI")  # length and checksum
 # Values of these types travel together; any other is pickled alone, so that it fails alone.
 _PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
@@ -37,7 +38,9 @@ def _returned_one(index: int, value: Any) -> Record:
         return ("pickled", index, _dumps(value))
     except Exception as error:
         kind = type(value).__name__
-        refusal = TypeError(f"The result, a {kind}, cannot travel back: {type(error).__name__}: {error}")
+        refusal = TypeError(
+            f"The result, a {kind}, cannot travel back: {type(error).__name__}: {error}"
+        )
         return raised(index, refusal)
 
 
@@ -64,11 +67,11 @@ def timed_out(index: int, timeout: float, log_tail: str = "") -> Record:
 
 def _dumps(value: Any) -> bytes:
     try:
-        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+        return pickle.dumps(value, 5)
     except Exception:  # what a notebook or __main__ defines
         import cloudpickle
 
-        dumped: bytes = cloudpickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+        dumped: bytes = cloudpickle.dumps(value, 5)
         return dumped
 
 
@@ -123,9 +126,20 @@ def _absorb_pickled(index: int, content: bytes, outcomes: Outcomes) -> None:
     try:
         value = pickle.loads(content)
     except Exception as error:
-        outcomes.fail(_failure("raised", index, pickle.dumps(TypeError(
-            f"The result arrived but cannot be loaded here: {type(error).__name__}: {error}"
-        )), "", "", ""))
+        outcomes.fail(
+            _failure(
+                "raised",
+                index,
+                pickle.dumps(
+                    TypeError(
+                        f"The result arrived but cannot be loaded here: {type(error).__name__}: {error}"
+                    )
+                ),
+                "",
+                "",
+                "",
+            )
+        )
         return
     outcomes.succeed(index, [value])
 
@@ -162,14 +176,14 @@ def _load_exception(content: bytes | None) -> BaseException | None:
 class RecordFile:
     """A file to which a worker appends records; it gets its final name when the worker is done."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         self._final = path
-        self._part = path.with_name(path.name + ".part")
+        self._part = path + _PART
         self._descriptor = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def write(self, records: Sequence[Record]) -> None:
         """Append records; they are safe from the death of this process when this returns."""
-        content = pickle.dumps(records, pickle.HIGHEST_PROTOCOL)
+        content = pickle.dumps(records, 5)
         view = memoryview(_FRAME.pack(len(content), zlib.crc32(content)) + content)
         while view:
             view = view[os.write(self._descriptor, view) :]
@@ -177,14 +191,14 @@ class RecordFile:
     def finish(self) -> None:
         """Give the file its final name."""
         os.close(self._descriptor)
-        self._part.replace(self._final)
+        os.replace(self._part, self._final)
 
 
 class RecordReader:
     """Reads a record file while it grows."""
 
-    def __init__(self, path: Path) -> None:
-        self._paths = (path, path.with_name(path.name + ".part"))
+    def __init__(self, path: str) -> None:
+        self._paths = (path, path + _PART)
         self._position = 0
 
     def new(self) -> list[Record]:
@@ -192,7 +206,7 @@ class RecordReader:
         records: list[Record] = []
         for path in self._paths:
             try:
-                with path.open("rb") as file:
+                with open(path, "rb") as file:
                     file.seek(self._position)
                     while (frame := _read_frame(file)) is not None:
                         records += pickle.loads(frame)

@@ -1,22 +1,89 @@
-"""Pickling what goes to a worker, and saying what cannot go there."""
+"""Writing a payload file: what goes to a worker, and what cannot go there."""
 
 from __future__ import annotations
 
 import io
+import os
 import pickle
+import sys
 import weakref
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
 
 from pyhrf_parallel.errors import NotShippableError
 from pyhrf_parallel.functions import travelling_by_value
-from pyhrf_parallel.payloads import map_array, place_array
+from pyhrf_parallel.payloads import MAGIC, TAIL, map_array
 from pyhrf_parallel.tasks import Work
 
+#: Arrays of at least so many bytes are written as they are in memory (joblib's own threshold).
+LARGE = 1 << 20
+_ALIGNMENT = 64  # of the arrays, in bytes
+_BLOCK = 2048  # tasks that are pickled together
+# Arguments of these types can be pickled many at a time, unseen: nothing in them can go wrong.
+_PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
 
-class Shipper:
+
+def write_payload(path: Path, work: Work, *, large: int | None = LARGE) -> None:
+    """Write the function and the arguments of all tasks to one file.
+
+    Parameters
+    ----------
+    path : Path
+        The file, in a private directory.
+    work : Work
+        The function, its arguments and options.
+    large : int or None
+        Size in bytes from which on an array is mapped by the workers; None for never.
+
+    Raises
+    ------
+    NotShippableError
+        For what cannot be pickled, saying which argument of which task.
+    """
+    with path.open("xb") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(MAGIC)
+        shipper = _Shipper(file, large)
+        contents = {
+            "python": sys.version_info[:2],
+            "tasks": len(work),
+            "function": _segment(file, shipper.function(work.func)),
+            "blocks": [(first, *_segment(file, block)) for first, block in _blocks(work, shipper)],
+            "sys_path": [os.path.abspath(entry) for entry in sys.path],  # noqa: PTH100  ('' is the cwd)
+            "cwd": os.getcwd(),  # noqa: PTH109  (as sys.path: text for the worker)
+            "timeout": work.options.timeout,
+            "retries": work.options.retries,
+        }
+        place = _segment(file, pickle.dumps(contents, 5))
+        file.write(TAIL.pack(*place))
+
+
+def _segment(file: io.BufferedWriter, content: bytes) -> tuple[int, int, int]:
+    offset = file.tell()
+    file.write(content)
+    return offset, len(content), zlib.crc32(content)
+
+
+def _blocks(work: Work, shipper: _Shipper) -> Iterator[tuple[int, bytes]]:
+    """Pickle the arguments: of each task alone, or of many at once where nothing can go wrong."""
+    values = chain(
+        chain.from_iterable(work.largs), *(kwargs.values() for kwargs in work.lkwargs if kwargs)
+    )
+    if not set(map(type, values)) <= _PLAIN:
+        for index in range(len(work)):
+            yield index, shipper.call(work, index)
+        return
+    for first in range(0, len(work), _BLOCK):
+        part = slice(first, first + _BLOCK)
+        yield first, pickle.dumps((list(map(tuple, work.largs[part])), work.lkwargs[part]), 5)
+
+
+class _Shipper:
     """Pickles functions and arguments, putting large arrays aside in the payload file.
 
     Parameters
@@ -48,7 +115,7 @@ class Shipper:
         """Pickle the arguments of one task."""
         args, kwargs = tuple(work.largs[index]), dict(work.lkwargs[index])
         try:
-            return self._dumps([(args, kwargs)])
+            return self._dumps(([args], [kwargs]))
         except Exception as error:
             name, value = self._culprit(args, kwargs)
             raise NotShippableError(
@@ -80,13 +147,13 @@ class Shipper:
         alive, placed = self._placed.get(key, (None, ()))
         # An array made while pickling (by a property, __getstate__) may leave its address to another.
         if alive is None or alive() is None:
-            placed = place_array(self._file, array)
+            placed = _place_array(self._file, array)
             self._placed[key] = (weakref.ref(array), placed)
         return placed
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  (untyped)
-    def __init__(self, file: io.BytesIO, shipper: Shipper) -> None:
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    def __init__(self, file: io.BytesIO, shipper: _Shipper) -> None:
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
         self._shipper = shipper
 
@@ -103,3 +170,15 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  (untyped)
 def _reason(error: BaseException) -> str:
     text = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {text}"
+
+
+def _place_array(file: io.BufferedWriter, array: Any) -> tuple[Any, ...]:
+    """Write the memory of an array; return the arguments with which `map_array` gives it back."""
+    import numpy as np
+
+    order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
+    flat = np.ascontiguousarray(array.T if order == "F" else array).reshape(-1).view(np.uint8)
+    file.write(bytes(-file.tell() % _ALIGNMENT))
+    offset = file.tell()
+    file.write(flat.data)
+    return offset, array.dtype, array.shape, order

@@ -77,7 +77,9 @@ def pair_arguments(
         For lists of different lengths.
     """
     if not callable(func):
-        raise ArgumentTypeError(f"func must be callable, got {_short(func)} ({type(func).__name__})")
+        raise ArgumentTypeError(
+            f"func must be callable, got {_short(func)} ({type(func).__name__})"
+        )
     positional = _items("largs", largs)
     named = _items("lkwargs", lkwargs)
     if positional is None:

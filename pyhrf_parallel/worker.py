@@ -10,23 +10,28 @@ from __future__ import annotations
 
 import mmap
 import os
-import signal
 import sys
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from pyhrf_parallel.claims import Claims
 from pyhrf_parallel.payloads import Payload
-from pyhrf_parallel.records import Record, RecordFile, lost, raised, returned, timed_out
+from pyhrf_parallel.records import RecordFile, lost, raised, returned, timed_out
 
+TYPE_CHECKING = False  # a worker has to start fast
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from typing import Any
 
+    from pyhrf_parallel.records import Record
+
+_join = os.path.join
 PAYLOAD, CLAIMS = "payload", "claims"
 _LOG_TAIL = 4000  # characters
 _FLUSH = 0.005  # seconds that a finished task may wait for its record to be sent
 _SLICE = 0.05  # seconds of work that a worker claims at once
+_PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_SIGKILL = 9
 _HOPELESS = 3  # deaths in a row without a single task begun
 
 # The package's place is an argument: it need not be installed for the interpreter to find it.
@@ -39,11 +44,11 @@ _BOOT = (
 def python_command(module: str, *arguments: object) -> list[str]:
     """Return the argv that runs `main` of one of our modules in a new process of this interpreter."""
     # -P: a file of the user's in the working directory must not stand in for a module.
-    boot = [sys.executable, "-P", "-c", _BOOT, str(Path(__file__).parent.parent)]
+    boot = [sys.executable, "-P", "-c", _BOOT, _PACKAGE_PARENT]
     return [*boot, module, *map(str, arguments)]
 
 
-def command(directory: Path, name: str, *tasks: int) -> list[str]:
+def command(directory: str | Path, name: str, *tasks: int) -> list[str]:
     """Return the argv of a worker: for a range of tasks, or for all that it can claim."""
     return python_command(__name__, directory, name, *tasks)
 
@@ -53,7 +58,7 @@ class Cursor:
 
     _SIZE = 32
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         os.ftruncate(descriptor, self._SIZE)
         self._mapped = mmap.mmap(descriptor, self._SIZE)
@@ -136,7 +141,7 @@ class Runner:
         while index < stop and time.monotonic() < deadline:
             numbers[0], numbers[1] = index + 1, time.monotonic_ns()
             try:
-                index, calls = next(self._payload.calls(index, stop))
+                calls = self._payload.calls(index, stop)
             except BaseException as error:  # these arguments cannot be loaded here
                 self._deliver(index, [], error)
                 index += 1
@@ -189,6 +194,7 @@ class _Alarm(BaseException):
 
 def with_alarm(func: Callable[..., Any], seconds: float) -> Callable[..., Any]:
     """Return `func` interrupted by a signal after so many seconds."""
+    import signal
 
     def ring(_number: int, _frame: object) -> None:
         raise _Alarm
@@ -207,6 +213,8 @@ def with_alarm(func: Callable[..., Any], seconds: float) -> Callable[..., Any]:
 
 def describe_death(status: int) -> str:
     """Say how a process ended, from its exit status as `subprocess` gives it (-9 for SIGKILL)."""
+    import signal
+
     if status >= 0:
         return f"its process exited with status {status}"
     try:
@@ -217,10 +225,10 @@ def describe_death(status: int) -> str:
     return f"its process was killed by {name}{hint}"
 
 
-def read_log_tail(path: Path) -> str:
+def read_log_tail(path: str | Path) -> str:
     """Return the end of a log file as text."""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _LOG_TAIL))
             return file.read().decode(errors="replace")
     except OSError:
@@ -230,13 +238,13 @@ def read_log_tail(path: Path) -> str:
 class _Supervisor:
     """Runs tasks in a child process, and another one after each death."""
 
-    def __init__(self, directory: Path, name: str) -> None:
+    def __init__(self, directory: str, name: str) -> None:
         self._directory = directory
-        self._log = directory / f"{name}.log"
-        self._records = RecordFile(directory / f"{name}.records")
-        self._cursor = Cursor(directory / f"{name}.cursor")
-        self._claims = Claims(directory / CLAIMS)
-        payload = Payload(directory / PAYLOAD)
+        self._log = _join(directory, f"{name}.log")
+        self._records = RecordFile(_join(directory, f"{name}.records"))
+        self._cursor = Cursor(_join(directory, f"{name}.cursor"))
+        self._claims = Claims(_join(directory, CLAIMS))
+        payload = Payload(_join(directory, PAYLOAD))
         self._timeout, self._retries = payload.timeout, payload.retries
         payload.close()
         self._leftovers: list[tuple[int, int]] = []
@@ -263,12 +271,12 @@ class _Supervisor:
     def _child(self) -> None:
         status = 1
         try:
-            payload = Payload(self._directory / PAYLOAD)
-            sys.path += [entry for entry in payload.sys_path if entry not in sys.path]
+            payload = Payload(_join(self._directory, PAYLOAD))
+            payload.enter()
             runner = Runner(payload, self._cursor, self._records.write, self._tail)
             for start, stop in self._leftovers:
                 runner.run(start, stop)
-            for start, stop in _claimed(self._claims, runner):
+            for start, stop in _claimed(self._claims):
                 runner.run(start, stop)
             status = 0
         except BaseException:
@@ -276,9 +284,7 @@ class _Supervisor:
 
             traceback.print_exc()
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
+            _leave(status)
 
     def _tail(self) -> str:
         sys.stdout.flush()
@@ -295,7 +301,7 @@ class _Supervisor:
             if ended:
                 return os.waitstatus_to_exitcode(status), stopped
             if not stopped and self._cursor.running >= 0 and self._cursor.seconds > self._timeout:
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, _SIGKILL)
                 stopped = True
             time.sleep(pause)
 
@@ -321,7 +327,7 @@ class _Supervisor:
         self._leftovers[:0] = [r for r in ((start, index), (again, stop)) if r[0] < r[1]]
 
 
-def _claimed(claims: Claims, runner: Runner) -> Iterator[tuple[int, int]]:
+def _claimed(claims: Claims) -> Iterator[tuple[int, int]]:
     """Claim ranges, as many tasks at once as take a fraction of a second."""
     size = 1
     while (claim := claims.take(size)) is not None:
@@ -331,24 +337,31 @@ def _claimed(claims: Claims, runner: Runner) -> Iterator[tuple[int, int]]:
         size = max(1, int(_SLICE / max(per_task, 1e-9)))
 
 
-def _run_range(directory: Path, name: str, start: int, stop: int) -> int:
-    payload = Payload(directory / PAYLOAD)
-    sys.path += [entry for entry in payload.sys_path if entry not in sys.path]
-    records = RecordFile(directory / f"{name}.records")
-    cursor = Cursor(directory / f"{name}.cursor")
-    log = directory / f"{name}.log"
+def _run_range(directory: str, name: str, start: int, stop: int) -> None:
+    payload = Payload(_join(directory, PAYLOAD))
+    payload.enter()
+    records = RecordFile(_join(directory, f"{name}.records"))
+    cursor = Cursor(_join(directory, f"{name}.cursor"))
+    log = _join(directory, f"{name}.log")
     Runner(payload, cursor, records.write, lambda: read_log_tail(log)).run(start, stop)
     records.finish()
-    return 0
+    _leave(0)
+
+
+def _leave(status: int) -> None:
+    """End without the interpreter's own clean-up, which takes longer than the start of a small task."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def main() -> None:
     """Run the worker that the command line asks for."""
     directory, name, *tasks = sys.argv[1:]
+    directory = os.path.abspath(directory)
     if tasks:
-        start, stop = map(int, tasks)
-        sys.exit(_run_range(Path(directory), name, start, stop))
-    log = os.open(Path(directory) / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        _run_range(directory, name, int(tasks[0]), int(tasks[1]))
+    log = os.open(_join(directory, f"{name}.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    sys.exit(_Supervisor(Path(directory), name).run())
+    sys.exit(_Supervisor(directory, name).run())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import warnings
 from collections import Counter
 from concurrent.futures.process import BrokenProcessPool
@@ -15,8 +16,8 @@ from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.dispatching import Dispatcher, serve
 from pyhrf_parallel.errors import OptionError, SubmissionError
 from pyhrf_parallel.files import private_directory
-from pyhrf_parallel.payloads import LARGE, write_payload
 from pyhrf_parallel.records import absorb, lost, raised
+from pyhrf_parallel.shipping import LARGE, write_payload
 from pyhrf_parallel.tasks import Args, Kwargs, Outcomes, Work, available_cpus, count_workers
 from pyhrf_parallel.worker import PAYLOAD
 
@@ -41,6 +42,29 @@ class LocalBackend:
             _run_in_batches(joblib, n_jobs or available_cpus(), outcomes, type(backend).__name__)
 
 
+class _Pool(threading.Thread):
+    """One call of joblib, whose processes all do the same: serve a dispatcher."""
+
+    def __init__(self, parallel: Any, jobs: list[Any], over: threading.Event) -> None:
+        super().__init__(name="pyhrf_parallel joblib")
+        self._parallel = parallel
+        self._jobs = jobs
+        self._over = over
+        self.verdict = ""  # what joblib says of the death of a process
+        self.error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._parallel(self._jobs)
+        except BrokenProcessPool as error:
+            self.verdict = _exit_codes(str(error))
+        except BaseException as error:  # for the thread that waits
+            self.error = error
+        finally:
+            self._over.set()
+
+
 class _Processes:
     """joblib's processes: asked to serve, round after round, until all tasks have an outcome."""
 
@@ -52,19 +76,18 @@ class _Processes:
     def run(self, outcomes: Outcomes) -> None:
         settings = self._joblib.Parallel(n_jobs=2)._backend_kwargs  # noqa: SLF001  (no public way)
         parent = settings.get("temp_folder") or os.environ.get("JOBLIB_TEMP_FOLDER")
+        large = settings.get("max_nbytes", LARGE)
         deaths: Counter[int] = Counter()
+        suspects: list[int] = []
         vain = 0
         with private_directory(parent) as directory:
-            large = settings.get("max_nbytes", LARGE)
-            write_payload(directory / PAYLOAD, outcomes.work, large=large)
-            suspects: list[int] = []
             while not outcomes.complete:
                 before = outcomes.settled
                 ranges = [(i, i + 1) for i in suspects] or outcomes.pending()
                 # Suspects one at a time: the next death then has one reason.
                 workers = 1 if suspects else min(self._n_jobs, len(outcomes.work))
                 dispatcher = Dispatcher(directory, outcomes, ranges, workers)
-                verdict = self._round(dispatcher)
+                verdict = self._round(dispatcher, large)
                 suspects = sorted({i for i in dispatcher.suspects if i >= 0})
                 vain = 0 if suspects or outcomes.settled > before else vain + 1
                 if vain == _HOPELESS:
@@ -72,18 +95,29 @@ class _Processes:
                 if len(suspects) == 1:
                     _account(suspects.pop(), deaths, verdict, outcomes)
 
-    def _round(self, dispatcher: Dispatcher) -> str:
+    def _round(self, dispatcher: Dispatcher, large: int | None) -> str:
         """Let joblib's processes serve; return what it says of a death, ``''`` for none."""
-        with dispatcher.running() as address:
-            job = self._joblib.delayed(serve)(str(dispatcher.directory), address, self._niceness)
-            # joblib runs a single job in this very process, where a crash would be ours.
-            processes = max(2, self._n_jobs)
-            parallel = self._joblib.Parallel(processes, batch_size=1, pre_dispatch="all")
-            try:
-                parallel([job] * dispatcher.workers)
-            except BrokenProcessPool as error:
-                return _exit_codes(str(error))
-        return ""
+        address = dispatcher.open()
+        job = self._joblib.delayed(serve)(str(dispatcher.directory), address, self._niceness)
+        # joblib runs a single job in this very process, where a crash would be ours.
+        parallel = self._joblib.Parallel(max(2, self._n_jobs), batch_size=1, pre_dispatch="all")
+        pool = _Pool(parallel, [job] * dispatcher.workers, dispatcher.over)
+        try:
+            if not (dispatcher.directory / PAYLOAD).exists():  # while the processes come up
+                write_payload(dispatcher.directory / PAYLOAD, dispatcher.outcomes.work, large=large)
+            dispatcher.start()
+            dispatcher.over.wait()
+        except BaseException:
+            dispatcher.abort()
+            raise
+        finally:
+            dispatcher.close()
+            # joblib looks only every 10 ms whether a call is over: why wait for a good end of it?
+            if dispatcher.killed or not dispatcher.outcomes.complete:
+                pool.join()
+        if pool.error is not None:
+            raise pool.error
+        return pool.verdict
 
 
 def _exit_codes(message: str) -> str:

@@ -12,8 +12,8 @@ from pyhrf_parallel.cluster.embedded import EmbeddedEngine, JobEnd
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.errors import BackendUnavailableError, SubmissionError
 from pyhrf_parallel.files import private_directory
-from pyhrf_parallel.payloads import write_payload
 from pyhrf_parallel.records import RecordReader, absorb, lost
+from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Outcomes, Work, count_workers
 from pyhrf_parallel.worker import CLAIMS, PAYLOAD, Cursor, command, describe_death, read_log_tail
 
@@ -61,8 +61,8 @@ class _Rounds:
         while not self._outcomes.complete:
             before = self._outcomes.settled, self._deaths.total()
             names = [f"round-{number}-job-{slot}" for slot in range(self._slots)]
-            Claims.create(self._directory / CLAIMS, self._outcomes.pending(), self._slots)
-            self._engine.submit([(name, command(self._directory, name)) for name in names])
+            Claims.create(f"{self._directory}/{CLAIMS}", self._outcomes.pending(), self._slots)
+            self._engine.submit([(name, command(".", name)) for name in names])
             for end in self._wait(names):
                 self._account(end)
             number += 1
@@ -74,7 +74,7 @@ class _Rounds:
 
     def _wait(self, names: list[str]) -> list[JobEnd]:
         """Take in records until all jobs have ended, or nothing is left to wait for."""
-        readers = [RecordReader(self._directory / f"{name}.records") for name in names]
+        readers = [RecordReader(f"{self._directory}/{name}.records") for name in names]
         pause, longest = _POLLS
         ends: list[JobEnd] | None = None
         while True:
@@ -89,7 +89,7 @@ class _Rounds:
 
     def _account(self, end: JobEnd) -> None:
         """Find the task that a job was killed with: the worker itself survives what its tasks do."""
-        cursor = Cursor(self._directory / f"{end.name}.cursor")
+        cursor = Cursor(f"{self._directory}/{end.name}.cursor")
         index = cursor.running
         cursor.close()
         if end.exit_value == 0 or index < 0 or self._outcomes.is_settled(index):

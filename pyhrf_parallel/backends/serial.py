@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
+from typing import Any
 
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.errors import OptionError, RemoteException
@@ -32,7 +33,8 @@ class SerialBackend:
 def _run_all(work: Work, outcomes: Outcomes) -> None:
     """Run tasks until one fails: a loop that costs hardly more than the calls."""
     (start, stop), *_ = outcomes.pending()
-    func, values = work.func, []
+    func = work.func
+    values: list[Any] = []
     keep = values.append
     try:
         for args, kwargs in zip(work.largs[start:stop], work.lkwargs[start:stop], strict=True):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from pyhrf_parallel.errors import SubmissionError
 from pyhrf_parallel.tasks import available_cpus
@@ -60,7 +61,7 @@ class EmbeddedEngine:
             start_new_session=True,
         )
 
-    def __enter__(self) -> EmbeddedEngine:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -18,6 +18,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from contextlib import suppress
 from typing import Any
 
@@ -28,24 +29,25 @@ _REFRESH = 0.05  # seconds; the engine's own interval is 1
 _POLL = 0.02
 
 
-def _controller(directory: str, slots: int) -> Any:
-    """Start the engine with all its state in a directory, and none in HOME."""
+def _controller(slots: int) -> Any:
+    """Start the engine with all its state in the working directory, and none in HOME."""
     soma_workflow.engine.refreshment_interval = _REFRESH
     scheduler = configuration.LocalSchedulerCfg
-    # Otherwise a ~/.soma-workflow-scheduler.cfg of the user would decide on the slots.
-    scheduler.search_config_path = staticmethod(lambda: None)
+    # Otherwise a ~/.soma-workflow-scheduler.cfg of the user would decide on the slots, and setting them
+    # later would write that file.
+    scheduler.search_config_path = staticmethod(lambda: "the number of slots given here")
+    scheduler.load_from_file = classmethod(lambda cls, _path: cls(slots, max_proc_nb=slots))
     settings = configuration.Configuration(
-        "localhost", "light", "local_basic", f"{directory}/jobs.db", f"{directory}/transfers"
+        "localhost", "light", "local_basic", "./jobs.db", "./transfers"
     )
     # Otherwise a directory that everybody may write to is left in the temporary directory.
-    settings._shared_temporary_dir = directory  # noqa: SLF001
-    controller = client.WorkflowController("localhost", config=settings)
-    controller.scheduler_config.set_proc_nb(slots)
-    controller.scheduler_config.set_max_proc_nb(slots)
-    return controller
+    settings._shared_temporary_dir = "."  # noqa: SLF001
+    return client.WorkflowController("localhost", config=settings)
 
 
-def _run(controller: Any, described: list[tuple[str, list[str]]]) -> list[tuple[str, str, int | None]]:
+def _run(
+    controller: Any, described: list[tuple[str, list[str]]]
+) -> list[tuple[str, str, int | None]]:
     jobs = [client.Job(argv, name=name) for name, argv in described]
     workflow_id = controller.submit_workflow(client.Workflow(jobs, []), name="pyhrf_parallel")
     while controller.workflow_status(workflow_id) != constants.WORKFLOW_DONE:
@@ -62,27 +64,31 @@ def _answer(controller: Any, line: str, answers: Any) -> None:
     answers.flush()
 
 
-def _end(directory: str) -> None:
-    """Kill the jobs and this process; the parent may not be there any more to clean up."""
+def _end(directory: str, parent: int) -> None:
+    """Kill the jobs and this process; clean up where the parent cannot do it any more."""
     import psutil
 
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    shutil.rmtree(directory, ignore_errors=True)
+    if os.getppid() != parent:
+        shutil.rmtree(directory, ignore_errors=True)
     os.killpg(0, signal.SIGKILL)
 
 
 def main() -> None:
     """Run the engine until stdin ends."""
-    directory, slots = sys.argv[1], int(sys.argv[2])
+    directory, slots, parent = sys.argv[1], int(sys.argv[2]), os.getppid()
     answers = os.fdopen(os.dup(1), "w")
-    log = os.open(f"{directory}/engine.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    # Relative paths from here on: the engine would expand a dollar sign in others.
+    os.chdir(directory)
+    log = os.open("engine.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
     try:
-        controller = _controller(directory, slots)
+        controller = _controller(slots)
         for line in sys.stdin:
             threading.Thread(target=_answer, args=(controller, line, answers), daemon=True).start()
     finally:
-        _end(directory)
+        traceback.print_exc()
+        _end(directory, parent)

@@ -1,0 +1,46 @@
+"""What all tests share: the places that they may write to, and what they need from outside."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+#: Names (comma-separated) whose absence fails a test instead of skipping it.
+REQUIRED = set(filter(None, os.environ.get("PYHRF_PARALLEL_REQUIRE", "").split(",")))
+
+
+def missing(name: str, reason: str) -> None:
+    """Skip the test, or fail it where what it needs was promised."""
+    if name in REQUIRED:
+        pytest.fail(f"{name} is required: {reason}")
+    pytest.skip(f"{name}: {reason}")
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The directory with the real BOLD images."""
+    path = Path(os.environ.get("PYHRF_PARALLEL_DATA", ROOT.parent / "shared" / "data"))
+    if not (path / "subj0_bold_session0.nii.gz").exists():
+        missing("data", f"no images in {path} (set PYHRF_PARALLEL_DATA)")
+    return path
+
+
+@pytest.fixture
+def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Hostile HOME, temporary and working directories that have to be empty again afterwards."""
+    places = {}
+    for name in ("home", "tmp", "cwd"):
+        places[name] = tmp_path / f'{name} it\'s "quoted" $HOME `x`;\nnew é'
+        places[name].mkdir()
+    monkeypatch.setenv("HOME", str(places["home"]))
+    monkeypatch.setenv("TMPDIR", str(places["tmp"]))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.chdir(places["cwd"])
+    yield tmp_path
+    left = [str(path) for place in places.values() for path in place.rglob("*")]
+    assert left == []
