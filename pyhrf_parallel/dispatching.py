@@ -111,7 +111,9 @@ class Dispatcher:
     #: After the round: the tasks that the first dead processes were running, -1 for none. More than
     #: one when several were found dead at once: the pool kills the others when one dies.
     suspects: list[int] = field(default_factory=list)
-    #: Set when all tasks have an outcome and no worker is busy.
+    #: What went wrong here, for instance in the user's progress function.
+    error: BaseException | None = None
+    #: Set when all tasks have an outcome and no worker is busy, or after an error.
     over: threading.Event = field(default_factory=threading.Event)
     #: Whether a busy worker had to be killed: its pool is broken then.
     killed: bool = False
@@ -131,7 +133,7 @@ class Dispatcher:
     def start(self) -> None:
         """Begin to hand out tasks."""
         self._thread = threading.Thread(
-            target=self._loop, daemon=True, name="pyhrf_parallel dispatcher"
+            target=self._run, daemon=True, name="pyhrf_parallel dispatcher"
         )
         self._thread.start()
 
@@ -152,6 +154,13 @@ class Dispatcher:
         """Kill all workers: the user has lost patience."""
         for worker in list(self._workers.values()):
             self._kill(worker)
+
+    def _run(self) -> None:
+        try:
+            self._loop()
+        except BaseException as error:  # for the thread that waits
+            self.error = error
+            self.over.set()
 
     def _loop(self) -> None:
         # The listener's own socket: there is no public way to wait for a connection among others.

@@ -100,11 +100,8 @@ class RemoteException(ParallelError):  # noqa: N818  (the original's name)
         self.__cause__ = cause
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel without the reference to itself in `failures`, which pickle could not rebuild."""
-        state = dict(self.__dict__)
-        if self.failures == (self,):
-            del state["failures"]
-        return _rebuild, (type(self), self.args, state)
+        """Be made from `args` alone first: `failures` refers back to this very exception."""
+        return _rebuild, (type(self), self.args), self.__dict__
 
     def __str__(self) -> str:
         """Say what failed, where, why, and what else is known."""
@@ -133,9 +130,5 @@ class TaskLostError(RemoteException):
     """
 
 
-def _rebuild(
-    cls: type[RemoteException], args: tuple[Any, ...], state: dict[str, Any]
-) -> RemoteException:
-    error = cls(*args)
-    error.__dict__.update(state)
-    return error
+def _rebuild(cls: type[RemoteException], args: tuple[Any, ...]) -> RemoteException:
+    return cls(*args)

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+_TRIES = 50  # more than a process needs to die
+
 
 def write_then_rename(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old one, or the new one, and never a part of it."""
@@ -30,8 +32,12 @@ def private_directory(parent: str | None = None) -> Iterator[Path]:
     try:
         yield directory
     finally:
-        # A worker that was just killed may still be leaving the directory.
-        for _ in range(3):
-            shutil.rmtree(directory, ignore_errors=True)
-            if not directory.exists():
-                break
+        remove_directory(directory)
+
+
+def remove_directory(directory: Path) -> None:
+    """Remove a directory with all that is in it, also while a dying process still writes there."""
+    for _ in range(_TRIES):
+        shutil.rmtree(directory, ignore_errors=True)
+        if not directory.exists():
+            break

@@ -160,9 +160,10 @@ def travelling_by_value(func: Callable[..., Any]) -> Iterator[None]:
 def is_importable(module: types.ModuleType) -> bool:
     """Tell whether a fresh process with the same sys.path would import this very module."""
     name, file = module.__name__, getattr(module, "__file__", None)
-    # What __main__ defines is sent by value by cloudpickle itself; a module without file is built in.
-    if name == "__main__" or file is None:
+    if name == "__main__":  # cloudpickle itself sends by value what is defined there
         return True
+    if file is None:  # built in, or made at run time
+        return module.__spec__ is not None
     parent = sys.modules.get(name.rpartition(".")[0])
     if parent is not None and not is_importable(parent):
         return False

@@ -39,13 +39,11 @@ class Payload:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = path
         self._file = open(path, "rb")  # noqa: SIM115  (closed by close)
-        magic = self._file.read(len(MAGIC))
-        if magic != MAGIC:
-            raise PayloadError(
-                f"{path} is not a payload of this version (it begins with {magic!r})"
-            )
-        self._file.seek(-TAIL.size, os.SEEK_END)
-        contents = pickle.loads(self._read(*TAIL.unpack(self._file.read(TAIL.size))))
+        try:
+            contents = pickle.loads(self._read(*self._find_contents()))
+        except BaseException:
+            self._file.close()
+            raise
         self.tasks: int = contents["tasks"]
         self.timeout: float | None = contents["timeout"]
         self.retries: int = contents["retries"]
@@ -55,6 +53,19 @@ class Payload:
         self._places = contents["blocks"]
         self._firsts = [place[0] for place in self._places]
         self._block: tuple[int, list[Args], list[Kwargs]] = (-1, [], [])
+
+    def _find_contents(self) -> tuple[int, int, int]:
+        magic = self._file.read(len(MAGIC))
+        size = self._file.seek(0, os.SEEK_END)
+        if magic != MAGIC or size < len(MAGIC) + TAIL.size:
+            raise PayloadError(
+                f"{self.path} is no payload of this version (it begins with {magic!r})"
+            )
+        self._file.seek(size - TAIL.size)
+        offset, length, checksum = TAIL.unpack(self._file.read(TAIL.size))
+        if offset + length + TAIL.size != size:
+            raise PayloadError(f"{self.path} is damaged: it does not end as it should")
+        return offset, length, checksum
 
     def close(self) -> None:
         """Close the file; arrays that were mapped stay valid."""

@@ -107,6 +107,7 @@ class _Processes:
                 write_payload(dispatcher.directory / PAYLOAD, dispatcher.outcomes.work, large=large)
             dispatcher.start()
             dispatcher.over.wait()
+            _raise(dispatcher.error)
         except BaseException:
             dispatcher.abort()
             raise
@@ -115,9 +116,14 @@ class _Processes:
             # joblib looks only every 10 ms whether a call is over: why wait for a good end of it?
             if dispatcher.killed or not dispatcher.outcomes.complete:
                 pool.join()
-        if pool.error is not None:
-            raise pool.error
+        _raise(pool.error)
         return pool.verdict
+
+
+def _raise(error: BaseException | None) -> None:
+    """Raise what happened in another thread."""
+    if error is not None:
+        raise error
 
 
 def _exit_codes(message: str) -> str:

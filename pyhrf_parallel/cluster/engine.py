@@ -13,17 +13,19 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import sys
 import threading
 import time
 import traceback
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import soma_workflow.engine
 from soma_workflow import client, configuration, constants
+
+from pyhrf_parallel.files import remove_directory
 
 _REFRESH = 0.05  # seconds; the engine's own interval is 1
 _POLL = 0.02
@@ -72,7 +74,7 @@ def _end(directory: str, parent: int) -> None:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     if os.getppid() != parent:
-        shutil.rmtree(directory, ignore_errors=True)
+        remove_directory(Path(directory))
     os.killpg(0, signal.SIGKILL)
 
 

@@ -41,7 +41,12 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         traceback.print_exc()
         value, status = error, 1
-    write_then_rename(options.out, _dumps(value))
+    content = _dumps(value)
+    if content is None:
+        refusal = f"the result, a {type(value).__name__}, cannot be pickled"
+        print(f"pyhrf_exec_pyfunc: {refusal}", file=sys.stderr)
+        content, status = pickle.dumps(TypeError(refusal)), 1
+    write_then_rename(options.out, content)
     return status
 
 
@@ -50,13 +55,11 @@ def _find(module_name: str, function: str) -> Any:
     return operator.attrgetter(function.removeprefix(f"{module_name}."))(module)
 
 
-def _dumps(value: object) -> bytes:
+def _dumps(value: object) -> bytes | None:
     try:
         return pickle.dumps(value)
-    except Exception as error:
-        return pickle.dumps(
-            TypeError(f"the result, a {type(value).__name__}, cannot be pickled: {error}")
-        )
+    except Exception:
+        return None
 
 
 if __name__ == "__main__":

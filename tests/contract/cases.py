@@ -48,7 +48,7 @@ def fail_custom(i: int) -> int:
 
 def fail_chained(i: int) -> None:
     try:
-        {}[i]  # noqa: B018
+        dict[int, int]()[i]
     except KeyError as error:
         raise RuntimeError("outer") from error
 

@@ -307,7 +307,7 @@ class TestWorkers:
         named: list[dict[str, Any]] = [{}, {}, {}]
         func: Any = cases.count_and_exit
         if where == "func":
-            func = functools.partial(cases.count_and_exit, lock=lock)
+            func = functools.partial(func, lock=lock)
         elif where == "argument":
             calls[2] = (*calls[2], lock)  # type: ignore[assignment]
         else:
@@ -497,5 +497,5 @@ class TestMarshal:
     @every_mode
     @pytest.mark.parametrize("func", [make_closure(1), len, cases.Callable(1)])
     def test_refusals(self, mode: str, func: Any) -> None:
-        with pytest.raises(NotShippableError, match="closure|code object"):
+        with pytest.raises(NotShippableError, match=r"closure|code object"):
             remote_map_marshal(func, [(1,)], mode=mode)

@@ -1,0 +1,257 @@
+"""Whole scripts, as users run them: `__main__`, Ctrl-C, a killed client."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pyhrf_parallel.mapping import MODES
+from tests.conftest import ROOT
+
+WORKER_MODES = [mode for mode in MODES if mode != "serial"]
+
+
+class Script:
+    """Runs scripts in directories of their own, and finds all processes that they started."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.token = f"TOKEN_{uuid.uuid4().hex}"
+        self.environment = os.environ | {self.token: "1", "PYTHONPATH": str(ROOT)}
+        for name in ("HOME", "TMPDIR"):
+            (directory / name).mkdir()
+            self.environment[name] = str(directory / name)
+        # joblib would put its own files there, out of sight
+        self.environment["JOBLIB_TEMP_FOLDER"] = self.environment["TMPDIR"]
+
+    def start(self, text: str, *arguments: str) -> subprocess.Popen[str]:
+        path = self.directory / "script.py"
+        path.write_text(text)
+        return subprocess.Popen(
+            [sys.executable, str(path), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.directory,
+            env=self.environment,
+            start_new_session=True,
+        )
+
+    def run(self, text: str, *arguments: str) -> tuple[str, str]:
+        process = self.start(text, *arguments)
+        out, err = process.communicate(timeout=90)
+        assert process.returncode == 0, err
+        return out, err
+
+    def processes(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if self.token in process.environ() and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def wait_for(self, pattern: str) -> None:
+        deadline = time.monotonic() + 40
+        while not list(self.directory.glob(pattern)):
+            assert time.monotonic() < deadline, f"no {pattern}"
+            time.sleep(0.02)
+
+    def assert_nothing_left(self) -> None:
+        deadline = time.monotonic() + 10
+        while (left := self.processes()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert [p.cmdline() for p in left] == []
+        for name in ("HOME", "TMPDIR"):
+            assert [str(p) for p in (self.directory / name).rglob("*")] == []
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Script:
+    return Script(tmp_path)
+
+
+EVERYTHING_IN_MAIN = """
+import sys
+from dataclasses import dataclass
+from pyhrf_parallel import RemoteException, remote_map
+
+offset = 10
+
+@dataclass
+class Estimate:
+    value: int
+
+class EstimateError(Exception):
+    def __init__(self, region, reason):
+        super().__init__(f"{region}: {reason}")
+        self.region = region
+
+def estimate(x):
+    if x == 3:
+        raise EstimateError(x, "no voxel")
+    return Estimate(x + offset)
+
+if __name__ == "__main__":
+    mode = sys.argv[1]
+    results = remote_map(estimate, [(i,) for i in range(4)], mode=mode, on_error="return")
+    assert results[:3] == [Estimate(10), Estimate(11), Estimate(12)], results
+    assert all(type(r) is Estimate for r in results[:3])
+    cause = results[3].__cause__
+    assert type(cause) is EstimateError and cause.region == 3, results[3]
+    print("done", flush=True)
+"""
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_functions_and_classes_of_main(script: Script, mode: str) -> None:
+    assert script.run(EVERYTHING_IN_MAIN, mode) == ("done\n", "")
+    script.assert_nothing_left()
+
+
+SIBLING = """
+import sys
+import helper
+from pyhrf_parallel import remote_map
+if __name__ == "__main__":
+    print(remote_map(helper.double, [(1,), (2,)], mode=sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_module_beside_the_script(script: Script, mode: str) -> None:
+    (script.directory / "helper.py").write_text("def double(x):\n    return 2 * x\n")
+    assert script.run(SIBLING, mode) == ("[2, 4]\n", "")
+
+
+BUSY = """
+import sys, time
+from pathlib import Path
+from pyhrf_parallel import remote_map
+
+def work(i):
+    Path(f"started-{i}").touch()
+    time.sleep(60)
+
+if __name__ == "__main__":
+    remote_map(work, [(i,) for i in range(4)], mode=sys.argv[1], n_jobs=2)
+"""
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_ctrl_c(script: Script, mode: str) -> None:
+    process = script.start(BUSY, mode)
+    script.wait_for("started-0")
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes of the script
+    _, err = process.communicate(timeout=20)
+    assert "KeyboardInterrupt" in err
+    assert "Exception in thread" not in err
+    assert process.returncode != 0
+    script.assert_nothing_left()
+
+
+def test_the_embedded_engine_dies_with_a_killed_client(script: Script) -> None:
+    process = script.start(BUSY, "remote_cluster")
+    script.wait_for("started-1")
+    process.kill()
+    process.communicate(timeout=20)
+    script.assert_nothing_left()
+
+
+FAILS = """
+import sys
+from pyhrf_parallel import remote_map
+
+def invert(x):
+    print("inverting", x, file=sys.stderr)
+    return 1 / x
+
+remote_map(invert, [(1,), (0,)], mode=sys.argv[1]) if __name__ == "__main__" else None
+"""
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_a_terminal_shows_of_a_failure(script: Script, mode: str) -> None:
+    process = script.start(FAILS, mode)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    for part in ("ZeroDivisionError", "return 1 / x", "invert(0)", "ask 1", "inverting 0"):
+        assert part in err, err
+    assert err.count("return 1 / x") == 1, err
+    script.assert_nothing_left()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_script_from_stdin(script: Script, mode: str) -> None:
+    text = (
+        "from pyhrf_parallel import remote_map\n"
+        "def f(x): return x + 1\n"
+        f"print(remote_map(f, [(1,), (2,)], mode={mode!r}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-"],
+        input=text,
+        capture_output=True,
+        text=True,
+        env=script.environment,
+        check=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("[2, 3]\n", "")
+
+
+def test_the_import_is_light(script: Script) -> None:
+    text = """
+import sys
+import pyhrf_parallel
+heavy = {"joblib", "soma_workflow", "paramiko", "numpy", "cloudpickle", "tqdm"} & set(sys.modules)
+assert not heavy, heavy
+assert not {"remote_map", "run"} & set(vars(pyhrf_parallel))
+from pyhrf_parallel import RemoteException, dump_func, remote_map
+assert not heavy, heavy
+assert "remote_map" in dir(pyhrf_parallel)
+remote_map(len, [("ab",)])
+heavy = {"joblib", "soma_workflow", "paramiko", "numpy", "cloudpickle", "tqdm"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    script.run(text)
+
+
+MISSING = """
+import sys
+for name in sys.argv[2:]:
+    sys.modules[name] = None
+from pyhrf_parallel import BackendUnavailableError, remote_map
+try:
+    remote_map(len, [("ab",)], mode=sys.argv[1])
+except BackendUnavailableError as error:
+    assert isinstance(error, ImportError)
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("mode", "module", "extra"),
+    [
+        ("local", "joblib", "local"),
+        ("remote_cluster", "soma_workflow", "cluster"),
+        ("remote_cluster", "psutil", "cluster"),
+    ],
+)
+def test_a_missing_extra_gives_the_pip_line(
+    script: Script, mode: str, module: str, extra: str
+) -> None:
+    out, _ = script.run(MISSING, mode, module)
+    assert f"mode={mode!r} needs {module}" in out
+    assert f"pip install 'pyhrf_parallel[{extra}]'" in out

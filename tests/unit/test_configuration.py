@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyhrf_parallel import ConfigurationError, remote_map
+from pyhrf_parallel.configuration import Configuration, load_configuration
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("PYHRF_PARALLEL_CONFIG", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def config(home: Path) -> Path:
+    path = home / ".pyhrf" / "config.cfg"
+    path.parent.mkdir()
+    return path
+
+
+# As pyhrf 0.5 writes it, with its other sections.
+PYHRF = """[global]
+write_texture_minf = False
+tmp_prefix = pyhrftmp
+tmp_path = /tmp/
+use_mode = enduser
+spm_path = None
+[log]
+log_level = WARNING
+format = %(asctime)s [%(levelname)s]
+[parallel-cluster]
+server_id = None
+server = None
+user = None
+remote_path = None
+enable_unit_test = 0
+[parallel-local]
+niceness = 10
+nb_procs = 1
+[parallel-LAN]
+remote_host = None
+niceness = 10
+hosts = /tmp/hosts
+[treatment-default]
+make_outputs = True
+"""
+
+
+def test_without_a_file_there_are_defaults_and_none_is_written(home: Path) -> None:
+    assert load_configuration() == Configuration()
+    assert list(home.iterdir()) == []
+
+
+def test_the_file_of_pyhrf(config: Path) -> None:
+    config.write_text(PYHRF)
+    assert load_configuration() == Configuration(nb_procs=1, niceness=10)
+    assert config.read_text() == PYHRF
+
+
+def test_the_cluster_section(config: Path) -> None:
+    config.write_text(
+        "[parallel-cluster]\nserver = cluster.example.org\nserver_id = slurm\nuser = é\nremote_path = /a b%c"
+    )
+    found = load_configuration()
+    assert (found.server, found.server_id) == ("cluster.example.org", "slurm")
+    assert (found.user, found.remote_path) == ("é", "/a b%c")
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("[parallel-local]\nnb_procs = many\n", ["[parallel-local] nb_procs", "'many'", "integer"]),
+        ("[parallel-local]\nniceness = 20\n", ["[parallel-local] niceness", "'20'", "0 to 19"]),
+        ("[parallel-local]\nnprocs = 2\n", ["[parallel-local]", "'nprocs'", "nb_procs, niceness"]),
+        ("[parallel-cluster]\nhost = x\n", ["[parallel-cluster]", "'host'", "server_id"]),
+        ("nb_procs = 1\n", ["no section headers"]),
+        ("[parallel-local]\nnb_procs = 1\nnb_procs = 2\n", ["nb_procs", "already exists"]),
+    ],
+)
+def test_errors_name_file_section_key_and_accepted_values(
+    config: Path, text: str, parts: list[str]
+) -> None:
+    config.write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        load_configuration()
+    for part in [str(config), *parts]:
+        assert part in str(caught.value)
+
+
+def test_a_file_that_is_not_utf8(config: Path) -> None:
+    config.write_bytes("[parallel-cluster]\nuser = é\n".encode("latin1"))
+    with pytest.raises(ConfigurationError, match=r"not UTF-8.*byte 26"):
+        load_configuration()
+
+
+def test_a_file_that_cannot_be_read(config: Path) -> None:
+    config.mkdir()
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        load_configuration()
+
+
+def test_a_file_that_was_named_must_exist(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        load_configuration(home / "absent.cfg")
+    monkeypatch.setenv("PYHRF_PARALLEL_CONFIG", str(home / "absent.cfg"))
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        load_configuration()
+
+
+def test_the_environment_variable_and_the_argument(
+    config: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, path in enumerate((config, home / "environment", home / "argument"), 1):
+        path.write_text(f"[parallel-local]\nnb_procs = {number}\n")
+    assert load_configuration().nb_procs == 1
+    monkeypatch.setenv("PYHRF_PARALLEL_CONFIG", str(home / "environment"))
+    assert load_configuration().nb_procs == 2
+    assert load_configuration(home / "argument").nb_procs == 3
+    assert load_configuration({"parallel-local": {"nb_procs": -1}}).nb_procs == -1
+
+
+@pytest.mark.parametrize("mapping", [{"parallel-local": {"nb_procs": "x"}}, {"parallel-local": 3}])
+def test_a_mapping_is_checked_too(mapping: Any) -> None:
+    with pytest.raises(ConfigurationError, match="config="):
+        load_configuration(mapping)
+
+
+def test_maps_refuse_a_bad_configuration_before_any_task() -> None:
+    calls: list[int] = []
+    with pytest.raises(ConfigurationError):
+        remote_map(calls.append, [(1,)], config={"parallel-local": {"nb_procs": "x"}})
+    assert calls == []
+
+
+def test_a_configured_cluster_is_refused_as_long_as_there_is_none() -> None:
+    config = {"parallel-cluster": {"server": "cluster.example.org"}}
+    with pytest.raises(ImportError, match=r"cluster\.example\.org"):
+        remote_map(len, [("a",)], mode="remote_cluster", config=config)
