@@ -34,5 +34,23 @@ bench: .venv/ready
 	$(BIN)/python -m pip install --quiet --editable ".[all]" --group test --group lint --group docs
 	touch $@
 
+# The suites of the other Pythons that this machine has: on PATH, or installed by pyenv.
+OTHERS := 3.11 3.12 3.13
+other-pythons: .venv/ready
+	@for version in $(OTHERS); do \
+		$(BIN)/python -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] == '$$version')" || continue; \
+		for python in "python$$version" $${PYENV_ROOT:-$$HOME/.pyenv}/versions/$$version.*/bin/python; do \
+			"$$python" -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$$version')" 2>/dev/null || continue; \
+			$(MAKE) --no-print-directory suite-$$version OTHER="$$python" || exit 1; break; \
+		done; \
+	done
+
+suite-%:
+	@echo "--- Python $*"
+	@test .venv-$*/ready -nt pyproject.toml || { \
+		"$(OTHER)" -m venv .venv-$* && .venv-$*/bin/python -m pip install --quiet --upgrade "pip>=25.1" && \
+		.venv-$*/bin/python -m pip install --quiet --editable ".[all]" --group test && touch .venv-$*/ready; }
+	.venv-$*/bin/python -m pytest --quiet tests/unit tests/contract
+
 clean:
 	rm -rf .venv .venv-* build dist demo-output docs/_build
