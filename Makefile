@@ -6,13 +6,12 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; 
 BIN := .venv/bin
 DEMO_ARGS ?=
 
-.PHONY: demo test check docs bench other-pythons clean
+.PHONY: demo test check coverage docs bench other-pythons clean
 demo: .venv/ready
 	$(BIN)/python docs/examples/hrf_by_region.py --output demo-output $(DEMO_ARGS)
 
 test: check docs other-pythons
-	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m pytest
 
 check: .venv/ready
 	$(BIN)/ruff check
@@ -20,6 +19,10 @@ check: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+
+coverage: .venv/ready
+	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage report --skip-covered --show-missing
 
 docs: .venv/ready
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
