@@ -22,8 +22,9 @@ from pathlib import Path
 
 from pyhrf_parallel.payloads import Payload
 from pyhrf_parallel.records import absorb, timed_out
+from pyhrf_parallel.runner import Cursor, Runner
 from pyhrf_parallel.tasks import Outcomes
-from pyhrf_parallel.worker import PAYLOAD, Cursor, Runner
+from pyhrf_parallel.worker import PAYLOAD
 
 _SLICE = 0.05  # seconds of work to hand out at once
 _SHORTEST = 0.002  # below which an order costs more than it can balance

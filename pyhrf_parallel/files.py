@@ -6,11 +6,13 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_TRIES = 50  # more than a process needs to die
+_TRIES = 100  # with a pause in between: more time than a process needs to die
+_PAUSE = 0.01  # seconds
 
 
 def write_then_rename(path: Path, content: bytes) -> None:
@@ -41,3 +43,4 @@ def remove_directory(directory: Path) -> None:
         shutil.rmtree(directory, ignore_errors=True)
         if not directory.exists():
             break
+        time.sleep(_PAUSE)

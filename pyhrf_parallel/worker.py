@@ -8,27 +8,23 @@ imported here: a worker has to start fast.
 
 from __future__ import annotations
 
-import mmap
 import os
 import sys
 import time
 
 from pyhrf_parallel.claims import Claims
 from pyhrf_parallel.payloads import Payload
-from pyhrf_parallel.records import RecordFile, lost, raised, returned, timed_out
+from pyhrf_parallel.records import RecordFile, lost, timed_out
+from pyhrf_parallel.runner import Cursor, Runner
 
 TYPE_CHECKING = False  # a worker has to start fast
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
-    from typing import Any
-
-    from pyhrf_parallel.records import Record
 
 _join = os.path.join
 PAYLOAD, CLAIMS = "payload", "claims"
 _LOG_TAIL = 4000  # characters
-_FLUSH = 0.005  # seconds that a finished task may wait for its record to be sent
 _SLICE = 0.05  # seconds of work that a worker claims at once
 _PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _SIGKILL = 9
@@ -51,164 +47,6 @@ def python_command(module: str, *arguments: object) -> list[str]:
 def command(directory: str | Path, name: str, *tasks: int) -> list[str]:
     """Return the argv of a worker: for a range of tasks, or for all that it can claim."""
     return python_command(__name__, directory, name, *tasks)
-
-
-class Cursor:
-    """Where a worker is, in memory that outlives it: four numbers in a mapped file."""
-
-    _SIZE = 32
-
-    def __init__(self, path: str) -> None:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        os.ftruncate(descriptor, self._SIZE)
-        self._mapped = mmap.mmap(descriptor, self._SIZE)
-        os.close(descriptor)
-        #: [running task + 1, its start in ns of the monotonic clock, next task to send, end of range]
-        self.numbers = memoryview(self._mapped).cast("q")
-
-    @property
-    def running(self) -> int:
-        """The index of the task that is running, or -1."""
-        return self.numbers[0] - 1
-
-    @property
-    def seconds(self) -> float:
-        """How long it has been running, in seconds."""
-        return (time.monotonic_ns() - self.numbers[1]) / 1e9
-
-    @property
-    def unsent(self) -> tuple[int, int]:
-        """The range of tasks in hand whose records have not been sent."""
-        return self.numbers[2], self.numbers[3]
-
-    def close(self) -> None:
-        """Let go of the memory."""
-        self.numbers.release()
-        self._mapped.close()
-
-
-class Runner:
-    """Runs ranges of a payload's tasks.
-
-    Parameters
-    ----------
-    payload : Payload
-        The function and the arguments.
-    cursor : Cursor
-        Where to note what is running.
-    send : callable
-        Takes a list of records.
-    log_tail : callable
-        Returns the end of what this process has written.
-    alarm : float, optional
-        Seconds after which a task is interrupted from within this process.
-    """
-
-    def __init__(
-        self,
-        payload: Payload,
-        cursor: Cursor,
-        send: Callable[[list[Record]], None],
-        log_tail: Callable[[], str] = str,
-        alarm: float | None = None,
-    ) -> None:
-        self._payload = payload
-        self._cursor = cursor
-        self._send = send
-        self._log_tail = log_tail
-        self._func = self._load_function()
-        if alarm is not None:
-            self._func = with_alarm(self._func, alarm)
-        self._alarm = alarm
-
-    def _load_function(self) -> Callable[..., Any]:
-        try:
-            return self._payload.function()
-        except BaseException as error:
-            failure = error
-
-            def fail(*_args: Any, **_kwargs: Any) -> None:
-                raise failure
-
-            return fail
-
-    def run(self, start: int, stop: int, budget: float = float("inf")) -> int:
-        """Run tasks from `start` on, for `budget` seconds; return the index of the first not run."""
-        numbers = self._cursor.numbers
-        numbers[2], numbers[3] = start, stop
-        index = start
-        deadline = time.monotonic() + budget
-        while index < stop and time.monotonic() < deadline:
-            numbers[0], numbers[1] = index + 1, time.monotonic_ns()
-            try:
-                calls = self._payload.calls(index, stop)
-            except BaseException as error:  # these arguments cannot be loaded here
-                self._deliver(index, [], error)
-                index += 1
-                continue
-            index = self._run_calls(index, calls, deadline)
-        numbers[0] = 0
-        return index
-
-    def _run_calls(self, index: int, calls: list[tuple[Any, Any]], deadline: float) -> int:
-        """Call the function for consecutive tasks; the loop that has to cost next to nothing."""
-        func, numbers, clock = self._func, self._cursor.numbers, time.monotonic
-        first, values = index, []
-        flush_at = clock() + _FLUSH
-        for args, kwargs in calls:
-            numbers[0] = index + 1
-            try:
-                values.append(func(*args, **kwargs))
-                error = None
-            except BaseException as failure:
-                error = failure
-            index += 1
-            now = clock()
-            if error is not None or now >= flush_at:
-                self._deliver(first, values, error)
-                first, values = index, []
-                flush_at = now + _FLUSH
-                if now >= deadline:
-                    break
-            numbers[1] = int(now * 1e9)
-        self._deliver(first, values, None)
-        return index
-
-    def _deliver(self, first: int, values: list[Any], error: BaseException | None) -> None:
-        records = returned(first, values) if values else []
-        stop = first + len(values)
-        if error is not None:
-            stop += 1
-            if isinstance(error, _Alarm) and self._alarm is not None:
-                records.append(timed_out(stop - 1, self._alarm, self._log_tail()))
-            else:
-                records.append(raised(stop - 1, error, self._log_tail()))
-        if records:
-            self._send(records)
-            self._cursor.numbers[2] = stop
-
-
-class _Alarm(BaseException):
-    """Interrupts a task; no `except Exception` of a user's function may keep it."""
-
-
-def with_alarm(func: Callable[..., Any], seconds: float) -> Callable[..., Any]:
-    """Return `func` interrupted by a signal after so many seconds."""
-    import signal
-
-    def ring(_number: int, _frame: object) -> None:
-        raise _Alarm
-
-    def limited(*args: Any, **kwargs: Any) -> Any:
-        previous = signal.signal(signal.SIGALRM, ring)
-        try:
-            signal.setitimer(signal.ITIMER_REAL, seconds)
-            return func(*args, **kwargs)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, previous)
-
-    return limited
 
 
 def describe_death(status: int) -> str:
@@ -259,14 +97,14 @@ class _Supervisor:
             pid = os.fork()
             if pid == 0:
                 self._child()
-            status, stopped = self._watch(pid)
+            status, late = self._watch(pid)
             if status == 0:
                 self._records.finish()
                 return 0
             hopeless = 0 if self._cursor.unsent != (0, 0) else hopeless + 1
             if hopeless == _HOPELESS:
                 return 1
-            self._account(status, stopped=stopped)
+            self._account(status, late)
 
     def _child(self) -> None:
         status = 1
@@ -291,40 +129,46 @@ class _Supervisor:
         sys.stderr.flush()
         return read_log_tail(self._log)
 
-    def _watch(self, pid: int) -> tuple[int, bool]:
-        """Wait for the child; return its exit status, and whether it was stopped for its time."""
-        if self._timeout is None:
-            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), False
-        pause, stopped = min(0.05, self._timeout / 10), False
+    def _watch(self, pid: int) -> tuple[int, int]:
+        """Wait for the child; return its exit status, and the task it was stopped for, or -1."""
+        late, timeout = -1, self._timeout
+        if timeout is None:
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), late
         while True:
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
-                return os.waitstatus_to_exitcode(status), stopped
-            if not stopped and self._cursor.running >= 0 and self._cursor.seconds > self._timeout:
+                return os.waitstatus_to_exitcode(status), late
+            running = self._cursor.running
+            if late < 0 <= running and self._cursor.seconds > timeout:
                 os.kill(pid, _SIGKILL)
-                stopped = True
-            time.sleep(pause)
+                late = running
+            time.sleep(min(0.05, timeout / 10))
 
-    def _account(self, status: int, *, stopped: bool) -> None:
+    def _account(self, status: int, late: int) -> None:
         """Note which task the child died of, and what has to be run again."""
         index, (start, stop) = self._cursor.running, self._cursor.unsent
         if stop == 0:  # it died before it took a task in hand
             return
         # Ranges are run in ascending order: the earlier ones are done.
         self._leftovers = [(a, b) for a, b in self._leftovers if a > start]
-        if not start <= index < stop:  # it died between two tasks
-            self._leftovers[:0] = [(start, stop)] if start < stop else []
-            return
+        between_tasks = not start <= index < stop or late not in (-1, index)
+        if between_tasks or not self._is_settled(index, status, late):
+            again = [(start, stop)]
+        else:
+            again = [(start, index), (index + 1, stop)]
+        self._leftovers[:0] = [(a, b) for a, b in again if a < b]
+
+    def _is_settled(self, index: int, status: int, late: int) -> bool:
+        """Write the record of the task that the child died of, unless it may be tried again."""
+        tail = read_log_tail(self._log)
+        if late == index and self._timeout is not None:
+            self._records.write([timed_out(index, self._timeout, tail)])
+            return True
         self._attempts[index] = self._attempts.get(index, 0) + 1
-        again = index
-        if stopped or self._attempts[index] > self._retries:
-            again = index + 1
-            tail = read_log_tail(self._log)
-            if stopped and self._timeout is not None:
-                self._records.write([timed_out(index, self._timeout, tail)])
-            else:
-                self._records.write([lost(index, describe_death(status), tail)])
-        self._leftovers[:0] = [r for r in ((start, index), (again, stop)) if r[0] < r[1]]
+        if self._attempts[index] <= self._retries:
+            return False
+        self._records.write([lost(index, describe_death(status), tail)])
+        return True
 
 
 def _claimed(claims: Claims) -> Iterator[tuple[int, int]]:

@@ -13,9 +13,10 @@ from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.errors import BackendUnavailableError, SubmissionError
 from pyhrf_parallel.files import private_directory
 from pyhrf_parallel.records import RecordReader, absorb, lost
+from pyhrf_parallel.runner import Cursor
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Outcomes, Work, count_workers
-from pyhrf_parallel.worker import CLAIMS, PAYLOAD, Cursor, command, describe_death, read_log_tail
+from pyhrf_parallel.worker import CLAIMS, PAYLOAD, command, describe_death, read_log_tail
 
 _POLLS = (0.01, 0.1)  # seconds between two looks at the records: at first, and at most
 _HOPELESS = 2  # rounds in a row in which no job ran a task

@@ -66,21 +66,17 @@ def _answer(controller: Any, line: str, answers: Any) -> None:
     answers.flush()
 
 
-def _end(directory: str, parent: int) -> None:
-    """Kill the jobs and this process; clean up where the parent cannot do it any more."""
+def _kill_jobs() -> None:
     import psutil
 
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    if os.getppid() != parent:
-        remove_directory(Path(directory))
-    os.killpg(0, signal.SIGKILL)
 
 
 def main() -> None:
-    """Run the engine until stdin ends."""
-    directory, slots, parent = sys.argv[1], int(sys.argv[2]), os.getppid()
+    """Run the engine until it is killed, or stdin ends: the parent has died then."""
+    directory, slots = sys.argv[1], int(sys.argv[2])
     answers = os.fdopen(os.dup(1), "w")
     # Relative paths from here on: the engine would expand a dollar sign in others.
     os.chdir(directory)
@@ -91,6 +87,9 @@ def main() -> None:
         controller = _controller(slots)
         for line in sys.stdin:
             threading.Thread(target=_answer, args=(controller, line, answers), daemon=True).start()
-    finally:
+        _kill_jobs()
+        remove_directory(Path(directory))
+    except BaseException:
         traceback.print_exc()
-        _end(directory, parent)
+    finally:
+        os.killpg(0, signal.SIGKILL)

@@ -1,6 +1,7 @@
 """The example script, on simulated and on real data."""
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -37,19 +38,21 @@ def script() -> Iterator[ModuleType]:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclass looks itself up there
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):  # the script sets them if unset
+            patch.setenv(name, os.environ.get(name, "1"))
+        patch.syspath_prepend(SCRIPT.parent)  # as for `python SCRIPT`: it imports its neighbour
+        patch.setitem(sys.modules, spec.name, module)  # dataclass looks itself up there
+        spec.loader.exec_module(module)
+        yield module
+    del sys.modules["simulated_run"]
 
 
 @pytest.fixture(scope="module")
 def simulated(script: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     folder = tmp_path_factory.mktemp("simulated")
-    script.simulate(folder)
-    return Inputs(
-        folder / "bold.nii.gz", folder / "parcellation.nii.gz", folder / "events.tsv", tr=2.0
-    )
+    files, _ = script.simulate_run(folder, script.RESPONSE_LENGTH)
+    return Inputs(*files)
 
 
 def read_output(folder: Path) -> pd.DataFrame:
@@ -74,13 +77,14 @@ def write_image(path: Path, data: Any, like: Path, affine: Any = None) -> Path:
 def test_simulated_run_recovers_the_truth(tmp_path: Path) -> None:
     folder = tmp_path / "with space, é"
     # As users run it, and so that the script sets the number of threads before numpy is imported.
-    command = [sys.executable, str(SCRIPT), "--n-jobs=2", "--modes", "serial", "local"]
+    modes = ["serial", "local", "remote_cluster"]
+    command = [sys.executable, str(SCRIPT), "--n-jobs=2", "--modes", *modes]
     done = subprocess.run(
         [*command, f"--output={folder}"], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     printed = done.stdout
-    assert "exactly the same responses from: serial, local" in printed
+    assert "exactly the same responses from: serial, local, remote_cluster" in printed
     assert str(folder / "hrf_by_region.png") in printed
     for name in ["bold.nii.gz", "parcellation.nii.gz", "events.tsv"]:
         assert (folder / "simulated" / name).is_file()
@@ -225,6 +229,15 @@ def test_all_data_options_or_none(
     options = simulated.options()
     assert script.main([f"--output={tmp_path / 'output'}", options[given]]) == 2
     assert "--bold, --parcellation, --events and --tr go together" in capsys.readouterr().err
+
+
+def test_error_of_the_library(
+    script: ModuleType, simulated: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [f"--output={tmp_path / 'output'}", "--n-jobs=0", *simulated.options()]
+    assert script.main(options) == 1
+    assert re.fullmatch(r"error: n_jobs must be .*\n", capsys.readouterr().err)
+    assert not (tmp_path / "output").exists()
 
 
 def test_bids_and_pyhrf_events_give_the_same_design(script: ModuleType, tmp_path: Path) -> None:

@@ -1,0 +1,180 @@
+"""Calling the function for one task after the other, in whatever process it has to be.
+
+Only the standard library is imported here, and little of it: a worker has to start fast.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+
+from pyhrf_parallel.records import raised, returned, timed_out
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pyhrf_parallel.payloads import Payload
+    from pyhrf_parallel.records import Record
+
+_FLUSH = 0.005  # seconds that a finished task may wait for its record to be sent
+
+
+class Cursor:
+    """Where a worker is, in memory that outlives it: four numbers in a mapped file."""
+
+    _SIZE = 32
+
+    def __init__(self, path: str) -> None:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        os.ftruncate(descriptor, self._SIZE)
+        self._mapped = mmap.mmap(descriptor, self._SIZE)
+        os.close(descriptor)
+        #: [running task + 1, its start in ns of the monotonic clock, next task to send, end of range]
+        self.numbers = memoryview(self._mapped).cast("q")
+
+    @property
+    def running(self) -> int:
+        """The index of the task that is running, or -1."""
+        return self.numbers[0] - 1
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been running, in seconds."""
+        return (time.monotonic_ns() - self.numbers[1]) / 1e9
+
+    @property
+    def unsent(self) -> tuple[int, int]:
+        """The range of tasks in hand whose records have not been sent."""
+        return self.numbers[2], self.numbers[3]
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        self.numbers.release()
+        self._mapped.close()
+
+
+class Runner:
+    """Runs ranges of a payload's tasks.
+
+    Parameters
+    ----------
+    payload : Payload
+        The function and the arguments.
+    cursor : Cursor
+        Where to note what is running.
+    send : callable
+        Takes a list of records.
+    log_tail : callable
+        Returns the end of what this process has written.
+    alarm : float, optional
+        Seconds after which a task is interrupted from within this process.
+    """
+
+    def __init__(
+        self,
+        payload: Payload,
+        cursor: Cursor,
+        send: Callable[[list[Record]], None],
+        log_tail: Callable[[], str] = str,
+        alarm: float | None = None,
+    ) -> None:
+        self._payload = payload
+        self._cursor = cursor
+        self._send = send
+        self._log_tail = log_tail
+        self._func = self._load_function()
+        if alarm is not None:
+            self._func = with_alarm(self._func, alarm)
+        self._alarm = alarm
+
+    def _load_function(self) -> Callable[..., Any]:
+        try:
+            return self._payload.function()
+        except BaseException as error:
+            failure = error
+
+            def fail(*_args: Any, **_kwargs: Any) -> None:
+                raise failure
+
+            return fail
+
+    def run(self, start: int, stop: int, budget: float = float("inf")) -> int:
+        """Run tasks from `start` on, for `budget` seconds; return the index of the first not run."""
+        numbers = self._cursor.numbers
+        numbers[2], numbers[3] = start, stop
+        index = start
+        deadline = time.monotonic() + budget
+        while index < stop and time.monotonic() < deadline:
+            numbers[0], numbers[1] = index + 1, time.monotonic_ns()
+            try:
+                calls = self._payload.calls(index, stop)
+            except BaseException as error:  # these arguments cannot be loaded here
+                self._deliver(index, [], error)
+                index += 1
+                continue
+            index = self._run_calls(index, calls, deadline)
+        numbers[0] = 0
+        return index
+
+    def _run_calls(self, index: int, calls: list[tuple[Any, Any]], deadline: float) -> int:
+        """Call the function for consecutive tasks; the loop that has to cost next to nothing."""
+        func, numbers, clock = self._func, self._cursor.numbers, time.monotonic
+        first, values = index, []
+        flush_at = clock() + _FLUSH
+        for args, kwargs in calls:
+            numbers[0] = index + 1
+            try:
+                values.append(func(*args, **kwargs))
+                error = None
+            except BaseException as failure:
+                error = failure
+            index += 1
+            now = clock()
+            if error is not None or now >= flush_at:
+                self._deliver(first, values, error)
+                first, values = index, []
+                flush_at = now + _FLUSH
+                if now >= deadline:
+                    break
+            numbers[1] = int(now * 1e9)
+        self._deliver(first, values, None)
+        return index
+
+    def _deliver(self, first: int, values: list[Any], error: BaseException | None) -> None:
+        records = returned(first, values) if values else []
+        stop = first + len(values)
+        if error is not None:
+            stop += 1
+            if isinstance(error, _Alarm) and self._alarm is not None:
+                records.append(timed_out(stop - 1, self._alarm, self._log_tail()))
+            else:
+                records.append(raised(stop - 1, error, self._log_tail()))
+        if records:
+            self._send(records)
+            self._cursor.numbers[2] = stop
+
+
+class _Alarm(BaseException):
+    """Interrupts a task; no `except Exception` of a user's function may keep it."""
+
+
+def with_alarm(func: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+    """Return `func` interrupted by a signal after so many seconds."""
+    import signal
+
+    def ring(_number: int, _frame: object) -> None:
+        raise _Alarm
+
+    def limited(*args: Any, **kwargs: Any) -> Any:
+        previous = signal.signal(signal.SIGALRM, ring)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            return func(*args, **kwargs)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, previous)
+
+    return limited
