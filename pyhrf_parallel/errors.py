@@ -37,6 +37,26 @@ class BackendUnavailableError(ParallelError, ImportError):
     """An optional dependency of the chosen mode is not installed."""
 
 
+class ClusterConnectionError(ParallelError):
+    """The cluster cannot be reached, or the connection was lost."""
+
+
+class TransferError(ParallelError):
+    """A file did not get to the cluster, or not back.
+
+    Attributes
+    ----------
+    path, host, reason : str
+        What, where, and why.
+    """
+
+    def __init__(self, message: str, *, path: str = "", host: str = "", reason: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+        self.host = host
+        self.reason = reason
+
+
 class SubmissionError(ParallelError):
     """Jobs could not be started.
 

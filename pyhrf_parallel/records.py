@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-    from pyhrf_parallel.tasks import Outcomes
+    from pyhrf_parallel.tasks import Ledger, Outcomes
 
     Record = tuple[Any, ...]
 
-_PART = ".part"  # of the name of a file that is not complete
+#: Ends the name of a file to which a worker still appends.
+PART = ".part"
 _FRAME = struct.Struct("<QI")  # length and checksum
 # Values of these types travel together; any other is pickled alone, so that it fails alone.
 _PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
@@ -109,6 +110,19 @@ def _rebuild_exception(
     return error
 
 
+def note(records: Iterable[Record], ledger: Ledger) -> None:
+    """Note which tasks have ended, without unpickling what they returned or raised."""
+    for kind, index, *rest in records:
+        if ledger.is_settled(index):
+            continue
+        if kind == "plain":
+            ledger.note_returned(index, len(rest[0]))
+        elif kind == "pickled":
+            ledger.note_returned(index)
+        else:
+            ledger.note_failed(index)
+
+
 def absorb(records: Iterable[Record], outcomes: Outcomes) -> None:
     """Enter records into the outcomes of a map; those of tasks already settled are left out."""
     for kind, index, *rest in records:
@@ -178,7 +192,7 @@ class RecordFile:
 
     def __init__(self, path: str) -> None:
         self._final = path
-        self._part = path + _PART
+        self._part = path + PART
         self._descriptor = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def write(self, records: Sequence[Record]) -> None:
@@ -194,35 +208,32 @@ class RecordFile:
         os.replace(self._part, self._final)
 
 
-class RecordReader:
-    """Reads a record file while it grows."""
+class RecordStream:
+    """Makes records of the bytes of a record file, as they come."""
 
-    def __init__(self, path: str) -> None:
-        self._paths = (path, path + _PART)
-        self._position = 0
+    def __init__(self) -> None:
+        self._rest = b""
+        self.position = 0  # of the next byte that is wanted
 
-    def new(self) -> list[Record]:
-        """Return the records that have been completed since the last call."""
+    def feed(self, content: bytes) -> list[Record]:
+        """Return the records that these bytes complete."""
         records: list[Record] = []
-        for path in self._paths:
-            try:
-                with open(path, "rb") as file:
-                    file.seek(self._position)
-                    while (frame := _read_frame(file)) is not None:
-                        records += pickle.loads(frame)
-                        self._position += _FRAME.size + len(frame)
-            except FileNotFoundError:
-                continue
-            break
+        self.position += len(content)
+        self._rest += content
+        start = 0
+        while len(self._rest) - start >= _FRAME.size:
+            length, checksum = _FRAME.unpack_from(self._rest, start)
+            begin, end = start + _FRAME.size, start + _FRAME.size + length
+            if end > len(self._rest):
+                break  # not complete yet, or cut by the death of the worker
+            frame = self._rest[begin:end]
+            if zlib.crc32(frame) != checksum:
+                raise DamagedRecordsError(f"wrong checksum of the {length} bytes that end at {end}")
+            records += pickle.loads(frame)
+            start = end
+        self._rest = self._rest[start:]
         return records
 
 
-def _read_frame(file: Any) -> bytes | None:
-    head = file.read(_FRAME.size)
-    if len(head) < _FRAME.size:
-        return None
-    length, checksum = _FRAME.unpack(head)
-    content: bytes = file.read(length)
-    if len(content) < length or zlib.crc32(content) != checksum:
-        return None  # not complete yet, or cut by the death of the worker
-    return content
+class DamagedRecordsError(Exception):
+    """A record file is not what its worker wrote."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pyhrf_parallel.errors import ArgumentMismatchError, ArgumentTypeError, RemoteException
@@ -134,8 +134,66 @@ def count_workers(n_jobs: int | None) -> int:
     return n_jobs if n_jobs > 0 else max(1, available_cpus() + 1 + n_jobs)
 
 
-@dataclass
-class Outcomes:
+class Ledger:
+    """Which tasks have returned or failed, and which still have to be run.
+
+    Parameters
+    ----------
+    tasks : int
+        Their number.
+    stop_at_failure : bool
+        Whether nothing after the first failing task is needed.
+    """
+
+    def __init__(self, tasks: int, *, stop_at_failure: bool) -> None:
+        self._state = bytearray(tasks)
+        self._stop_at_failure = stop_at_failure
+
+    def note_returned(self, start: int, count: int = 1) -> None:
+        """Note that consecutive tasks have returned."""
+        self._state[start : start + count] = bytes([_DONE]) * count
+
+    def note_failed(self, index: int) -> None:
+        """Note that a task has failed."""
+        self._state[index] = _FAILED
+
+    def is_settled(self, index: int) -> bool:
+        """Tell whether a task has returned or failed."""
+        return self._state[index] != _PENDING
+
+    @property
+    def settled(self) -> int:
+        """The number of tasks that have returned or failed."""
+        return len(self._state) - self._state.count(_PENDING)
+
+    @property
+    def failed(self) -> int:
+        """The number of tasks that have failed."""
+        return self._state.count(_FAILED)
+
+    @property
+    def limit(self) -> int:
+        """Tasks from this index on need not be started: the map has failed before them."""
+        first = self._state.find(_FAILED) if self._stop_at_failure else -1
+        return first if first >= 0 else len(self._state)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to wait for: all has ended, or the first failure is certain."""
+        return self._state.find(_PENDING, 0, self.limit) < 0
+
+    def pending(self) -> list[tuple[int, int]]:
+        """Return the tasks that still have to be run, as half-open index ranges."""
+        ranges = []
+        stop, limit = 0, self.limit
+        while (start := self._state.find(_PENDING, stop, limit)) >= 0:
+            ends = (self._state.find(code, start, limit) for code in (_DONE, _FAILED))
+            stop = min((end for end in ends if end >= 0), default=limit)
+            ranges.append((start, stop))
+        return ranges
+
+
+class Outcomes(Ledger):
     """What has become of the tasks so far.
 
     Parameters
@@ -146,20 +204,17 @@ class Outcomes:
         Called as ``on_progress(finished, failed)`` with the numbers that were just added.
     """
 
-    work: Work
-    on_progress: Callable[[int, int], None] | None = None
-    values: list[Any] = field(init=False)
-    failures: dict[int, RemoteException] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.values = [None] * len(self.work)
-        self._state = bytearray(len(self.work))
+    def __init__(self, work: Work, on_progress: Callable[[int, int], None] | None = None) -> None:
+        super().__init__(len(work), stop_at_failure=work.options.on_error == "raise")
+        self.work = work
+        self.on_progress = on_progress
+        self.values: list[Any] = [None] * len(work)
+        self.failures: dict[int, RemoteException] = {}
 
     def succeed(self, start: int, values: Sequence[Any]) -> None:
         """Take the values of consecutive tasks."""
-        stop = start + len(values)
-        self.values[start:stop] = values
-        self._state[start:stop] = bytes([_DONE]) * len(values)
+        self.values[start : start + len(values)] = values
+        self.note_returned(start, len(values))
         if self.on_progress:
             self.on_progress(len(values), 0)
 
@@ -169,40 +224,9 @@ class Outcomes:
         assert index is not None  # noqa: S101  (a failure without a task is no failure of a task)
         failure.call = failure.call or self.work.describe(index)
         self.failures[index] = failure
-        self._state[index] = _FAILED
+        self.note_failed(index)
         if self.on_progress:
             self.on_progress(1, 1)
-
-    def is_settled(self, index: int) -> bool:
-        """Tell whether a task has returned or failed."""
-        return self._state[index] != _PENDING
-
-    @property
-    def settled(self) -> int:
-        """The number of tasks that have returned or failed."""
-        return len(self.work) - self._state.count(_PENDING)
-
-    @property
-    def limit(self) -> int:
-        """Tasks from this index on need not be started: the map has failed before them."""
-        if self.work.options.on_error == "return" or not self.failures:
-            return len(self.work)
-        return min(self.failures)
-
-    @property
-    def complete(self) -> bool:
-        """Whether nothing is left to wait for: all has ended, or the first failure is certain."""
-        return self._state.find(_PENDING, 0, self.limit) < 0
-
-    def pending(self) -> list[tuple[int, int]]:
-        """Return the tasks that still have to be run, as half-open index ranges."""
-        ranges = []
-        stop = 0
-        while (start := self._state.find(_PENDING, stop, self.limit)) >= 0:
-            ends = (self._state.find(code, start, self.limit) for code in (_DONE, _FAILED))
-            stop = min((end for end in ends if end >= 0), default=self.limit)
-            ranges.append((start, stop))
-        return ranges
 
     def first_failure(self) -> RemoteException | None:
         """Return the failure with the lowest index, knowing of all the others."""

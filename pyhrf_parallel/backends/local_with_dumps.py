@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.files import private_directory
-from pyhrf_parallel.records import RecordReader, absorb, lost, timed_out
+from pyhrf_parallel.records import RecordStream, absorb, lost, timed_out
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Outcomes, Work
 from pyhrf_parallel.worker import PAYLOAD, command, describe_death, read_log_tail
@@ -57,9 +57,10 @@ def _run_task(directory: Path, index: int, name: str, outcomes: Outcomes) -> str
         return ""
     finally:
         _kill(process)
-    absorb(RecordReader(f"{directory}/{name}.records").new(), outcomes)
-    for suffix in ("log", "cursor", "records") if outcomes.is_settled(index) else ():
-        (directory / f"{name}.{suffix}").unlink()  # a map of many tasks needs the room of one
+    for path in directory.glob(f"{name}.records*"):
+        absorb(RecordStream().feed(path.read_bytes()), outcomes)
+    for path in directory.glob(f"{name}.*") if outcomes.is_settled(index) else ():
+        path.unlink()  # a map of many tasks needs the room of one
     return describe_death(status)
 
 

@@ -1,18 +1,15 @@
-"""soma-workflow's engine on this machine, in a process of its own: started, asked, killed."""
+"""The engine on this machine, in a process of its own: started, and killed with all its jobs."""
 
 from __future__ import annotations
 
-import json
 import os
-import select
 import signal
 import subprocess
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from pyhrf_parallel.cluster.layout import ENGINE_LOG, STATE, Plan
 from pyhrf_parallel.errors import SubmissionError
 from pyhrf_parallel.tasks import available_cpus
 from pyhrf_parallel.worker import python_command, read_log_tail
@@ -28,33 +25,25 @@ _THREAD_LIMITS = (
 )
 
 
-@dataclass(frozen=True)
-class JobEnd:
-    """How a job ended, as its own row of the engine says."""
-
-    name: str
-    status: str
-    exit_value: int | None
-
-
 class EmbeddedEngine:
-    """The engine, running jobs of this machine; use as a context manager.
+    """The engine of a run on this machine; a context manager.
 
     Parameters
     ----------
     directory : Path
-        Private; takes all state of the engine.
-    slots : int
-        How many jobs run at the same time.
+        The run's: private, with the payload in it.
+    plan : Plan
+        What to do.
     """
 
-    def __init__(self, directory: Path, slots: int) -> None:
+    def __init__(self, directory: Path, plan: Plan) -> None:
         self._directory = directory
-        threads = str(max(1, available_cpus() // slots))
+        plan.write(directory)
+        threads = str(max(1, available_cpus() // plan.jobs))
         self._process = subprocess.Popen(
-            python_command("pyhrf_parallel.cluster.engine", directory, slots),
+            python_command("pyhrf_parallel.cluster.engine", directory),
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env=dict.fromkeys(_THREAD_LIMITS, threads) | dict(os.environ),
             # A group of its own, with its jobs: Ctrl-C is not for them, and they can be killed together.
@@ -68,30 +57,30 @@ class EmbeddedEngine:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with suppress(OSError):
-                    pipe.close()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
 
-    def submit(self, jobs: Sequence[tuple[str, list[str]]]) -> None:
-        """Run jobs, each a name and an argv."""
-        assert self._process.stdin is not None  # noqa: S101
+    def sizes(self) -> dict[str, int]:
+        """Return the files of the run, with their sizes."""
+        if self._process.poll() is not None:
+            tail = read_log_tail(self._directory / ENGINE_LOG)
+            raise SubmissionError(f"soma-workflow's engine on this machine has ended:\n{tail}")
+        found = {}
+        with os.scandir(self._directory) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    found[entry.name] = entry.stat().st_size
+        return found
+
+    def read(self, name: str, position: int = 0) -> bytes:
+        """Return what a file of the run holds from a position on."""
+        with (self._directory / name).open("rb") as file:
+            file.seek(position)
+            return file.read()
+
+    def state(self) -> bytes:
+        """Return the engine's own words; nothing before it has spoken."""
         try:
-            self._process.stdin.write(json.dumps(jobs).encode() + b"\n")
-            self._process.stdin.flush()
-        except OSError as error:
-            raise self._dead() from error
-
-    def wait(self, seconds: float) -> list[JobEnd] | None:
-        """Wait so long at most for all jobs to end; return how they did, or None."""
-        assert self._process.stdout is not None  # noqa: S101
-        if not select.select([self._process.stdout], [], [], seconds)[0]:
-            return None
-        line = self._process.stdout.readline()
-        if not line:
-            raise self._dead()
-        return [JobEnd(*row) for row in json.loads(line)]
-
-    def _dead(self) -> SubmissionError:
-        tail = read_log_tail(self._directory / "engine.log")
-        return SubmissionError(f"soma-workflow's engine on this machine has ended:\n{tail}")
+            return (self._directory / STATE).read_bytes()
+        except FileNotFoundError:
+            return b""

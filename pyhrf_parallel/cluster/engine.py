@@ -1,17 +1,17 @@
-"""The process in which soma-workflow's own engine runs jobs on this machine ("light" mode).
+"""The process in which soma-workflow's engine runs the jobs of one run, here or on a cluster.
 
-Started by `pyhrf_parallel.cluster.embedded` with a private directory as its argument. It reads one line of JSON
-after the other from stdin, a list of ``[name, argv]`` each, runs these jobs as one workflow and answers
-with a line, a list of ``[name, status, exit value]``. When its stdin ends, the jobs are killed.
+Started in the directory of the run (see `pyhrf_parallel.cluster.layout`), it submits jobs for the tasks of
+the payload, again for those that a dead job has left, until every task has a record. An attached engine
+dies with the process that started it; any other goes on by itself, and its jobs with it.
 
 A process of its own, because the engine prints to stdout, keeps threads and exit handlers, changes the
-environment and looks into HOME: nothing of that may happen to the user's process. And because it sees
-when the user's process dies.
+environment and looks into HOME: nothing of that may happen to the user's process. And always in "light"
+mode, in which it listens on no network.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 import signal
 import sys
@@ -25,71 +25,217 @@ from typing import Any
 import soma_workflow.engine
 from soma_workflow import client, configuration, constants
 
+from pyhrf_parallel.claims import Claims
+from pyhrf_parallel.cluster import slurm
+from pyhrf_parallel.cluster.layout import ENGINE_LOG, RECORDS, JobRow, Plan, State
 from pyhrf_parallel.files import remove_directory
+from pyhrf_parallel.records import PART, RecordFile, RecordStream, lost, note
+from pyhrf_parallel.runner import Cursor
+from pyhrf_parallel.tasks import Ledger
+from pyhrf_parallel.worker import CLAIMS, PAYLOAD, command, describe_death, read_log_tail
 
-_REFRESH = 0.05  # seconds; the engine's own interval is 1
-_POLL = 0.02
+_HOPELESS = 2  # rounds in a row in which no job ran a task
+_ENDED = (constants.DONE, constants.FAILED)
 
 
-def _controller(slots: int) -> Any:
+class _Cancelled(BaseException):
+    """Somebody wants the run to end."""
+
+
+def make_controller(plan: Plan) -> Any:
     """Start the engine with all its state in the working directory, and none in HOME."""
-    soma_workflow.engine.refreshment_interval = _REFRESH
+    soma_workflow.engine.refreshment_interval = plan.refresh
+    slots = plan.jobs
     scheduler = configuration.LocalSchedulerCfg
     # Otherwise a ~/.soma-workflow-scheduler.cfg of the user would decide on the slots, and setting them
     # later would write that file.
     scheduler.search_config_path = staticmethod(lambda: "the number of slots given here")
     scheduler.load_from_file = classmethod(lambda cls, _path: cls(slots, max_proc_nb=slots))
+    # Relative paths: the engine would expand a dollar sign in others.
     settings = configuration.Configuration(
-        "localhost", "light", "local_basic", "./jobs.db", "./transfers"
+        "localhost", "light", plan.scheduler, "./jobs.db", "./transfers"
     )
     # Otherwise a directory that everybody may write to is left in the temporary directory.
     settings._shared_temporary_dir = "."  # noqa: SLF001
     return client.WorkflowController("localhost", config=settings)
 
 
-def _run(
-    controller: Any, described: list[tuple[str, list[str]]]
-) -> list[tuple[str, str, int | None]]:
-    jobs = [client.Job(argv, name=name) for name, argv in described]
-    workflow_id = controller.submit_workflow(client.Workflow(jobs, []), name="pyhrf_parallel")
-    while controller.workflow_status(workflow_id) != constants.WORKFLOW_DONE:
-        time.sleep(_POLL)
-    # Each job's own row: the workflow's status tells nothing of failed jobs.
-    elements = controller.workflow_elements_status(workflow_id)[0]
-    names = controller.jobs([element[0] for element in elements])
-    return [(names[e[0]][0], e[1], e[3][1] if e[3] else None) for e in elements]
+class Engine:
+    """Runs the jobs of one run.
+
+    Parameters
+    ----------
+    plan : Plan
+        What to do, in the working directory.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._slurm = slurm.Commands(plan.refresh)
+        if plan.scheduler == "slurm":
+            slurm.adapt(self._slurm)
+        self._ledger = Ledger(plan.tasks, stop_at_failure=plan.stop_at_failure)
+        self._streams: dict[str, RecordStream] = {}
+        self._deaths: dict[int, int] = {}
+        self._rows: dict[str, JobRow] = {}
+        self._written: State | None = None
+        self._records = RecordFile(f"engine-{os.getpid()}{RECORDS}")
+        self._controller = make_controller(plan)
+
+    def run(self) -> None:
+        """Submit jobs, round after round, until no task is left to run."""
+        vain = 0
+        self._read()
+        while not self._ledger.complete:
+            before = self._ledger.settled, sum(self._deaths.values())
+            names = self._round()
+            progress = before != (self._ledger.settled, sum(self._deaths.values()))
+            vain = 0 if progress else vain + 1
+            if vain == _HOPELESS:
+                raise RuntimeError(
+                    f"The jobs end before they have run a task: {self._why(names[0])}"
+                )
+        self._records.finish()
+        self.say("done")
+
+    def _round(self) -> list[str]:
+        """Run jobs for all tasks without a record; return their names."""
+        round_name = f"{os.getpid()}-{len(self._rows)}"
+        names = [f"job-{round_name}-{slot}" for slot in range(self._plan.jobs)]
+        Claims.create(CLAIMS, self._ledger.pending(), self._plan.jobs)
+        jobs = [
+            client.Job(
+                command(".", name), name=name, native_specification=self._plan.native or None
+            )
+            for name in names
+        ]
+        workflow_id = self._controller.submit_workflow(
+            client.Workflow(jobs, []), name="pyhrf_parallel", queue=self._plan.queue
+        )
+        while not self._look(workflow_id):
+            time.sleep(self._plan.refresh)
+        for name in names:
+            self._account(self._rows[name])
+        self._read()
+        return names
+
+    def _look(self, workflow_id: int) -> bool:
+        """Take in what is new; return whether the round is over."""
+        # Each job's own row: the workflow's status tells nothing of failed jobs.
+        elements = self._controller.workflow_elements_status(workflow_id)[0]
+        names = self._controller.jobs([element[0] for element in elements])
+        for job_id, status, _queue, ended, _dates, scheduler_id in elements:
+            name = names[job_id][0]
+            reason = self._slurm.refusals.get(name, "")
+            if self._plan.scheduler == "slurm" and scheduler_id and status == constants.FAILED:
+                job = self._slurm.job(str(scheduler_id))
+                reason = job.failure if job else ""
+            self._rows[name] = JobRow(
+                name, status, ended[1] if ended else None, str(scheduler_id or "") or None, reason
+            )
+        self._read()
+        self.say("running")
+        over = all(element[1] in _ENDED for element in elements)
+        if self._ledger.complete and not over:  # what still runs is not needed: a task has failed
+            self.cancel_jobs()
+            return True
+        return over
+
+    def _read(self) -> None:
+        for path in Path().glob(f"*{RECORDS}*"):
+            stream = self._streams.setdefault(path.name.removesuffix(PART), RecordStream())
+            with suppress(FileNotFoundError), path.open("rb") as file:
+                file.seek(stream.position)
+                note(stream.feed(file.read()), self._ledger)
+
+    def _account(self, row: JobRow) -> None:
+        """Find the task that a job was killed with: a worker survives what its tasks do."""
+        if row.reason and row.scheduler_id is None:
+            raise RuntimeError(f"The scheduler refuses the job: {row.reason}")
+        if row.exit_value == 0 or not Path(f"{row.name}.cursor").exists():
+            return
+        cursor = Cursor(f"{row.name}.cursor")
+        index = cursor.running
+        cursor.close()
+        if index < 0 or self._ledger.is_settled(index):
+            return
+        self._deaths[index] = self._deaths.get(index, 0) + 1
+        if self._deaths[index] > self._plan.retries:
+            how = row.reason or describe_death(row.exit_value if row.exit_value is not None else 1)
+            reason = f"its job {row.scheduler_id or row.name} ended: {how}"
+            self._records.write([lost(index, reason, self._tail(row.name))])
+
+    def _tail(self, name: str) -> str:
+        return read_log_tail(f"{name}.log")
+
+    def _why(self, name: str) -> str:
+        row = self._rows[name]
+        return "\n".join(filter(None, [row.reason, self._tail(name)])) or f"exit {row.exit_value}"
+
+    def cancel_jobs(self) -> None:
+        """Stop all jobs that have not ended."""
+        running = [row for row in self._rows.values() if row.status not in _ENDED]
+        if self._plan.scheduler == "slurm":
+            self._slurm.cancel([row.scheduler_id for row in running if row.scheduler_id])
+        for workflow_id in self._controller.workflows():
+            with suppress(Exception):  # an engine that cannot be asked has no jobs
+                self._controller.stop_workflow(workflow_id)
+
+    def say(self, phase: str, error: str = "") -> None:
+        """Write the state down, if it is new."""
+        state = State(phase, os.getpid(), os.uname().nodename, error, list(self._rows.values()))
+        if state != self._written:
+            state.write(Path())
+            self._written = state
 
 
-def _answer(controller: Any, line: str, answers: Any) -> None:
-    json.dump(_run(controller, json.loads(line)), answers)
-    answers.write("\n")
-    answers.flush()
+def _check_payload(plan: Plan) -> None:
+    if plan.checksum:
+        with open(PAYLOAD, "rb") as file:  # noqa: PTH123
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != plan.checksum:
+            raise RuntimeError("The payload is not what was sent (wrong checksum)")
 
 
-def _kill_jobs() -> None:
+def _die_with_parent() -> None:
+    """Wait for the end of stdin: the parent has died, or it would have killed this process."""
     import psutil
 
+    sys.stdin.read()
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             process.kill()
+    remove_directory(Path.cwd())
+    os.killpg(0, signal.SIGKILL)
+
+
+def _cancel(_number: int, _frame: object) -> None:
+    raise _Cancelled
 
 
 def main() -> None:
-    """Run the engine until it is killed, or stdin ends: the parent has died then."""
-    directory, slots = sys.argv[1], int(sys.argv[2])
-    answers = os.fdopen(os.dup(1), "w")
-    # Relative paths from here on: the engine would expand a dollar sign in others.
-    os.chdir(directory)
-    log = os.open("engine.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    """Run the engine of the run in the working directory."""
+    os.chdir(sys.argv[1])
+    log = os.open(ENGINE_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    signal.signal(signal.SIGTERM, _cancel)
+    plan = Plan.read(Path())
+    if plan.attached:
+        threading.Thread(target=_die_with_parent, daemon=True).start()
+    engine: Engine | None = None
+    here = os.getpid(), os.uname().nodename
     try:
-        controller = _controller(slots)
-        for line in sys.stdin:
-            threading.Thread(target=_answer, args=(controller, line, answers), daemon=True).start()
-        _kill_jobs()
-        remove_directory(Path(directory))
-    except BaseException:
+        _check_payload(plan)
+        engine = Engine(plan)
+        engine.run()
+    except _Cancelled:
+        if engine is not None:
+            engine.cancel_jobs()
+        State("cancelled", *here).write(Path())
+    except BaseException as error:
         traceback.print_exc()
-    finally:
-        os.killpg(0, signal.SIGKILL)
+        State("failed", *here, f"{error}" or type(error).__name__).write(Path())
+    if plan.attached:  # the parent reads what there is, and then kills this process
+        threading.Event().wait()
+    os._exit(0)  # the engine's threads would not let the interpreter end

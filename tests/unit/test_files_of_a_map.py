@@ -18,7 +18,16 @@ from pyhrf_parallel.claims import Claims
 from pyhrf_parallel.errors import RemoteException, TaskLostError
 from pyhrf_parallel.files import private_directory, write_then_rename
 from pyhrf_parallel.payloads import Payload, PayloadError
-from pyhrf_parallel.records import RecordFile, RecordReader, absorb, lost, raised, returned
+from pyhrf_parallel.records import (
+    PART,
+    DamagedRecordsError,
+    RecordFile,
+    RecordStream,
+    absorb,
+    lost,
+    raised,
+    returned,
+)
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Options, Outcomes, Work
 
@@ -132,19 +141,18 @@ class TestRecords:
         assert outcomes.values[0] == 1
         assert not outcomes.failures
 
-    def test_a_file_is_read_while_it_grows_and_after(self, tmp_path: Path) -> None:
-        path = str(tmp_path / "r")
-        reader = RecordReader(path)
-        assert reader.new() == []
-        file = RecordFile(path)
-        for number in range(3):
+    def test_a_stream_gives_records_as_they_are_completed(self, tmp_path: Path) -> None:
+        path = tmp_path / "r"
+        file = RecordFile(str(path))
+        for number in range(4):
             file.write(returned(number, [number]))
-            assert reader.new() == [("plain", number, [number])]
-        file.write(returned(3, [3]))
         file.finish()
-        assert reader.new() == [("plain", 3, [3])]
-        assert reader.new() == []
         assert [p.name for p in tmp_path.iterdir()] == ["r"]
+        content, stream, seen = path.read_bytes(), RecordStream(), []
+        for position in range(len(content)):
+            seen += stream.feed(content[position : position + 1])
+        assert seen == [("plain", number, [number]) for number in range(4)]
+        assert stream.position == len(content)
 
     @settings(max_examples=40, deadline=None)
     @given(cut=st.integers(0, 200))
@@ -152,14 +160,21 @@ class TestRecords:
         with private_directory() as directory:
             path = directory / "r"
             file = RecordFile(str(path))
+            part = path.with_name("r" + PART)
             sizes = []
             for number in range(4):
                 file.write(returned(number, [number]))
-                sizes.append(path.with_name("r.part").stat().st_size)
-            part = path.with_name("r.part")
-            part.write_bytes(part.read_bytes()[:cut])
+                sizes.append(part.stat().st_size)
             complete = sum(size <= cut for size in sizes)
-            assert len(RecordReader(str(path)).new()) == complete
+            assert len(RecordStream().feed(part.read_bytes()[:cut])) == complete
+
+    def test_damage_is_an_error(self, tmp_path: Path) -> None:
+        file = RecordFile(str(tmp_path / "r"))
+        file.write(returned(0, ["value"]))
+        content = bytearray((tmp_path / f"r{PART}").read_bytes())
+        content[-3] ^= 1
+        with pytest.raises(DamagedRecordsError, match="checksum"):
+            RecordStream().feed(bytes(content))
 
 
 class TestOutcomes:

@@ -1,0 +1,64 @@
+"""Following a run from outside: taking in its records while they are written."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Protocol
+
+from pyhrf_parallel.cluster.layout import RECORDS, State
+from pyhrf_parallel.errors import SubmissionError
+from pyhrf_parallel.records import PART, RecordStream, absorb
+from pyhrf_parallel.tasks import Outcomes
+
+
+class RunFiles(Protocol):
+    """The directory of a run, wherever it is."""
+
+    def sizes(self) -> dict[str, int]:
+        """Return the files of the run, with their sizes."""
+
+    def read(self, name: str, position: int = 0) -> bytes:
+        """Return what a file of the run holds from a position on."""
+
+    def state(self) -> bytes:
+        """Return the engine's own words; nothing before it has spoken."""
+
+
+class Follower:
+    """Takes in what is new of a run, look after look.
+
+    Parameters
+    ----------
+    files : RunFiles
+        The run.
+    outcomes : Outcomes
+        Filled in.
+    """
+
+    def __init__(self, files: RunFiles, outcomes: Outcomes) -> None:
+        self._files = files
+        self._outcomes = outcomes
+        self._streams: dict[str, RecordStream] = {}
+
+    def look(self) -> State | None:
+        """Take in all new records; return the engine's state as it was before.
+
+        Raises
+        ------
+        SubmissionError
+            If the engine has given up.
+        """
+        content = self._files.state()
+        state = State.loads(content) if content else None
+        for name, size in self._files.sizes().items():
+            base = name.removesuffix(PART)
+            if base.endswith(RECORDS):
+                self._take(name, size, self._streams.setdefault(base, RecordStream()))
+        if state is not None and state.phase == "failed" and not self._outcomes.complete:
+            raise SubmissionError(f"The jobs could not be run on {state.host}: {state.error}")
+        return state
+
+    def _take(self, name: str, size: int, stream: RecordStream) -> None:
+        if size > stream.position:
+            with suppress(FileNotFoundError):  # it has just got its final name
+                absorb(stream.feed(self._files.read(name, stream.position)), self._outcomes)
