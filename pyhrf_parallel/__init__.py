@@ -6,6 +6,8 @@ import of this package costs next to nothing, and needs none of the optional dep
 
 from __future__ import annotations
 
+from pyhrf_parallel.version import __version__
+
 TYPE_CHECKING = False  # as typing's, which would be a third of a worker's start
 if TYPE_CHECKING:
     from typing import Any
@@ -14,36 +16,44 @@ if TYPE_CHECKING:
         ArgumentMismatchError,
         ArgumentTypeError,
         BackendUnavailableError,
+        ClusterConnectionError,
         ConfigurationError,
         NotShippableError,
         OptionError,
         ParallelError,
         RemoteException,
+        RunNotFoundError,
         SubmissionError,
         TaskLostError,
+        TransferError,
         UnknownModeError,
     )
     from pyhrf_parallel.functions import dump_func, merge_default_kwargs
-    from pyhrf_parallel.mapping import remote_map, remote_map_marshal
-
-__version__ = "0.1.0"
+    from pyhrf_parallel.mapping import remote_map, remote_map_marshal, submit_map
+    from pyhrf_parallel.runs import MapRun
 
 __all__ = [
     "ArgumentMismatchError",
     "ArgumentTypeError",
     "BackendUnavailableError",
+    "ClusterConnectionError",
     "ConfigurationError",
+    "MapRun",
     "NotShippableError",
     "OptionError",
     "ParallelError",
     "RemoteException",
+    "RunNotFoundError",
     "SubmissionError",
     "TaskLostError",
+    "TransferError",
     "UnknownModeError",
+    "__version__",
     "dump_func",
     "merge_default_kwargs",
     "remote_map",
     "remote_map_marshal",
+    "submit_map",
 ]
 
 _HOMES = {
@@ -51,6 +61,8 @@ _HOMES = {
     "merge_default_kwargs": "functions",
     "remote_map": "mapping",
     "remote_map_marshal": "mapping",
+    "MapRun": "runs",
+    "submit_map": "mapping",
 }
 
 

@@ -28,8 +28,32 @@ class Configuration:
         ``[parallel-local]``: simultaneous tasks, negative as in joblib; None for all CPUs.
     niceness : int
         ``[parallel-local]``: scheduling priority of the workers, 0 (as usual) to 19 (last).
-    server, server_id, user, remote_path : str or None
-        ``[parallel-cluster]``: the cluster. Without them the engine embedded in this machine runs.
+    server : str or None
+        ``[parallel-cluster]``: the cluster's login node, a name of ``~/.ssh/config`` or of the network.
+        Without it (and without `server_id`) jobs run on this machine.
+    server_id : str or None
+        A resource of ``~/.soma-workflow.cfg`` to take address, login, scheduler and Python from.
+    user : str or None
+        The login; by default what ``~/.ssh/config`` says, else the name on this machine.
+    port : int or None
+        Of the SSH server; by default what ``~/.ssh/config`` says, else 22.
+    identity_file : str or None
+        A private key; by default the agent's and those of ``~/.ssh``.
+    remote_path : str
+        A directory that login and compute nodes share; runs get a directory of their own in it.
+    remote_python : str
+        The interpreter on the cluster that has this package, of the same minor version as here.
+    scheduler : str
+        soma-workflow's name of it: ``slurm``, ``local_basic`` (the login node itself), or one that is
+        untested here (``pbspro``, ``drmaa``).
+    queue : str or None
+        The partition or queue; the scheduler's default by default.
+    native_specification : str or None
+        More options for the scheduler, as its command line takes them.
+    max_jobs : int
+        How many jobs share the tasks at most, where `n_jobs` does not say.
+    mem, time, cpus : str, str, int or None
+        What a job asks for (``4G``, ``01:00:00``, ``2``); the scheduler's defaults by default.
     """
 
     nb_procs: int | None = None
@@ -37,11 +61,28 @@ class Configuration:
     server: str | None = None
     server_id: str | None = None
     user: str | None = None
-    remote_path: str | None = None
+    port: int | None = None
+    identity_file: str | None = None
+    remote_path: str = "~"
+    remote_python: str = "~/pyhrf_parallel_venv/bin/python"
+    scheduler: str = "slurm"
+    queue: str | None = None
+    native_specification: str | None = None
+    max_jobs: int = 16
+    mem: str | None = None
+    time: str | None = None
+    cpus: int | None = None
 
 
 def _integer(text: str) -> int:
     return int(text)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
 
 
 def _niceness(text: str) -> int:
@@ -64,7 +105,17 @@ _SETTINGS: dict[str, dict[str, tuple[str, Callable[[str], Any], str]]] = {
         "server": ("server", str, _TEXT),
         "server_id": ("server_id", str, _TEXT),
         "user": ("user", str, _TEXT),
+        "port": ("port", _positive, "the number of a port"),
+        "identity_file": ("identity_file", str, _TEXT),
         "remote_path": ("remote_path", str, _TEXT),
+        "remote_python": ("remote_python", str, _TEXT),
+        "scheduler": ("scheduler", str, "soma-workflow's name of a scheduler"),
+        "queue": ("queue", str, _TEXT),
+        "native_specification": ("native_specification", str, _TEXT),
+        "max_jobs": ("max_jobs", _positive, "an integer from 1 on"),
+        "mem": ("mem", str, "a size as 4G"),
+        "time": ("time", str, "a time as 01:00:00"),
+        "cpus": ("cpus", _positive, "an integer from 1 on"),
         # of pyhrf's own unit tests: accepted, unused
         "enable_unit_test": ("", _integer, "an integer"),
     },

@@ -41,6 +41,10 @@ class ClusterConnectionError(ParallelError):
     """The cluster cannot be reached, or the connection was lost."""
 
 
+class RunNotFoundError(ParallelError, LookupError):
+    """There is no run of that name."""
+
+
 class TransferError(ParallelError):
     """A file did not get to the cluster, or not back.
 

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+import numbers
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from pyhrf_parallel.backends.base import Backend
-from pyhrf_parallel.configuration import ConfigSource, load_configuration
-from pyhrf_parallel.errors import OptionError, RemoteException, TaskLostError, UnknownModeError
+from pyhrf_parallel.configuration import ConfigSource, Configuration, load_configuration
+from pyhrf_parallel.errors import (
+    ConfigurationError,
+    OptionError,
+    RemoteException,
+    TaskLostError,
+    UnknownModeError,
+)
 from pyhrf_parallel.functions import MarshalledFunction
 from pyhrf_parallel.progress import ProgressOption, reporting
 from pyhrf_parallel.tasks import Args, Kwargs, OnError, Options, Outcomes, Work, pair_arguments
+
+if TYPE_CHECKING:
+    from pyhrf_parallel.runs import MapRun
 
 #: The execution modes; each is the module of that name in `pyhrf_parallel.backends`.
 MODES = ("serial", "local", "local_with_dumps", "remote_cluster")
@@ -91,7 +101,8 @@ def remote_map(
 
     Notes
     -----
-    A task in flight when another one's process dies may be started twice: tasks should not mind.
+    When a task's process dies, tasks that ran beside it, or had ended a moment before it in the same
+    process, may be run again: tasks should not mind.
 
     Large numpy arrays among the arguments are written once, however many tasks get them, and
     memory-mapped by the workers (copy-on-write).
@@ -105,9 +116,12 @@ def remote_map(
     >>> remote_map(foo, [(2,), ('x',)], on_error='return')[0]
     4
     """
-    options = _check_options(mode, n_jobs, on_error, timeout, retries)
-    positional, named = pair_arguments(func, largs, lkwargs)
-    return _run(Work(func, positional, named, options), mode, progress, config)
+    _check_mode(mode)
+    work, configuration = prepare(
+        func, largs, lkwargs, n_jobs=n_jobs, on_error=on_error, timeout=timeout, retries=retries,
+        config=config,
+    )  # fmt: skip
+    return _run(work, mode, progress, configuration)
 
 
 def remote_map_marshal(
@@ -152,25 +166,100 @@ def remote_map_marshal(
     >>> remote_map_marshal(lambda x: x + 1, [(1,), (2,)], mode='serial')
     [2, 3]
     """
-    options = _check_options(mode, n_jobs, on_error, timeout, retries)
+    _check_mode(mode)
     if largs is None and lkwargs is None:
         largs = []
+    work, configuration = prepare(
+        MarshalledFunction(func), largs, lkwargs, n_jobs=n_jobs, on_error=on_error, timeout=timeout,
+        retries=retries, config=config,
+    )  # fmt: skip
+    return _run(work, mode, progress, configuration)
+
+
+def submit_map(
+    func: Callable[..., Any],
+    largs: Iterable[Args] | None = None,
+    lkwargs: Iterable[Kwargs] | None = None,
+    *,
+    n_jobs: int | None = None,
+    on_error: OnError = "raise",
+    timeout: float | None = None,
+    retries: int = 0,
+    resources: Mapping[str, Any] | None = None,
+    config: ConfigSource = None,
+) -> MapRun:
+    """Start a map on the configured cluster and return at once.
+
+    The run goes on when this process ends: `MapRun.load` or ``pyhrf-parallel collect`` gets the results
+    later.
+
+    Parameters
+    ----------
+    func, largs, lkwargs, n_jobs, on_error, timeout, retries, config
+        As in `remote_map`. `n_jobs` is how many jobs share the tasks.
+    resources : dict, optional
+        What each job asks for: ``mem`` (``'4G'``), ``time`` (``'01:00:00'``), ``cpus`` (2), ``queue``
+        (``'long'``).
+
+    Returns
+    -------
+    MapRun
+
+    Raises
+    ------
+    ConfigurationError
+        If no cluster is configured.
+    SubmissionError, TransferError, ClusterConnectionError
+        If the run cannot be started.
+    Exception
+        All that `remote_map` raises before a task runs.
+    """
+    from pyhrf_parallel.runs import start_run  # paramiko
+
+    work, configuration = prepare(
+        func, largs, lkwargs, n_jobs=n_jobs, on_error=on_error, timeout=timeout, retries=retries,
+        config=config,
+    )  # fmt: skip
+    if not (configuration.server or configuration.server_id):
+        raise ConfigurationError(
+            "submit_map needs a cluster: set server of [parallel-cluster] (see pyhrf-parallel "
+            "setup-cluster), or use remote_map"
+        )
+    return start_run(work, configuration, resources)
+
+
+def prepare(
+    func: Callable[..., Any],
+    largs: Iterable[Args] | None,
+    lkwargs: Iterable[Kwargs] | None,
+    *,
+    n_jobs: int | None,
+    on_error: str,
+    timeout: float | None,
+    retries: int,
+    config: ConfigSource,
+) -> tuple[Work, Configuration]:
+    """Check all that a map was given; return its tasks and settings."""
+    options = _check_options(n_jobs, on_error, timeout, retries)
     positional, named = pair_arguments(func, largs, lkwargs)
-    return _run(Work(MarshalledFunction(func), positional, named, options), mode, progress, config)
+    return Work(func, positional, named, options), load_configuration(config)
+
+
+def _check_mode(mode: str) -> None:
+    if mode not in MODES:
+        raise UnknownModeError(f"There is no mode {mode!r}; the modes are {', '.join(MODES)}")
 
 
 def _check_options(
-    mode: str, n_jobs: int | None, on_error: str, timeout: float | None, retries: int
+    n_jobs: int | None, on_error: str, timeout: float | None, retries: int
 ) -> Options:
-    if mode not in MODES:
-        raise UnknownModeError(f"There is no mode {mode!r}; the modes are {', '.join(MODES)}")
     if on_error not in ("raise", "return"):
         raise OptionError(f"on_error must be 'raise' or 'return', got {on_error!r}")
     if n_jobs is not None and (not _is_integer(n_jobs) or n_jobs == 0):
         raise OptionError(f"n_jobs must be a positive or negative integer, or None, got {n_jobs!r}")
     if not _is_integer(retries) or retries < 0:
         raise OptionError(f"retries must be an integer from 0 on, got {retries!r}")
-    if timeout is not None and not (isinstance(timeout, (int, float)) and 0 < timeout < math.inf):
+    if timeout is not None and not _is_duration(timeout):
         raise OptionError(f"timeout must be a positive number of seconds, or None, got {timeout!r}")
     return Options(n_jobs, "return" if on_error == "return" else "raise", timeout, retries)
 
@@ -179,9 +268,16 @@ def _is_integer(value: object) -> bool:
     return hasattr(value, "__index__") and not isinstance(value, bool)
 
 
-def _run(work: Work, mode: str, progress: ProgressOption, config: ConfigSource) -> list[Any]:
+def _is_duration(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return False
+    return 0 < float(value) < math.inf
+
+
+def _run(
+    work: Work, mode: str, progress: ProgressOption, configuration: Configuration
+) -> list[Any]:
     backend: Backend = importlib.import_module(f"pyhrf_parallel.backends.{mode}").BACKEND
-    configuration = load_configuration(config)
     with reporting(progress, len(work), getattr(work.func, "__name__", mode)) as report:
         outcomes = Outcomes(work, report)
         if len(work):

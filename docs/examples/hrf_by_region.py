@@ -39,8 +39,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from nibabel.filebasedimages import ImageFileError
 from nilearn.glm import compute_contrast, first_level
+from simulated_run import print_accuracy, simulate_run  # the file beside this one
 
-from pyhrf_parallel import remote_map
+from pyhrf_parallel import ParallelError, remote_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -103,20 +104,7 @@ def fir_delays(tr: float) -> NDArray[np.int_]:
 
 
 def fir_design(events: pd.DataFrame, n_scans: int, tr: float) -> pd.DataFrame:
-    """Build the design matrix: a regressor per condition and delay, then the drifts.
-
-    Parameters
-    ----------
-    events : pandas.DataFrame
-        As read by `read_events`.
-    n_scans : int
-    tr : float
-        Repetition time, in seconds.
-
-    Returns
-    -------
-    pandas.DataFrame of shape (n_scans, n_regressors)
-    """
+    """Build the design of shape (n_scans, n_regressors): conditions by delays, then the drifts."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Matrix is singular")  # an error below
         design: pd.DataFrame = first_level.make_first_level_design_matrix(
@@ -210,68 +198,6 @@ def load_run(bold_path: Path, parcellation_path: Path, events_path: Path, tr: fl
     return Run(load_regions(bold, parcellation), design, conditions, fir_delays(tr) * tr)
 
 
-def glover_responses(onsets: Array, times: Array, lag: float) -> Array:
-    """Respond to brief events with Glover's HRF, of peak 1 and late by `lag`; all in seconds."""
-
-    def hrf(tr: float, oversampling: int) -> Array:
-        kernel = first_level.glover_hrf(tr, oversampling, onset=lag)
-        return np.array(kernel / kernel.max())
-
-    events = np.array([onsets, np.zeros_like(onsets), np.ones_like(onsets)])
-    regressors, _ = first_level.compute_regressor(events, hrf, times)
-    response: Array = regressors[:, 0]
-    return response
-
-
-def simulate_region(
-    rng: np.random.Generator, events: pd.DataFrame, times: Array, n_voxels: int
-) -> tuple[Array, Array]:
-    """Simulate signals, shape (n_scans, n_voxels), from responses in percent (see `simulate`)."""
-    delays = times[: len(fir_delays(times[1]))]
-    noise = rng.normal(size=(len(times), n_voxels)) + rng.normal(scale=0.3, size=(len(times), 1))
-    for scan in range(1, len(times)):
-        noise[scan] += 0.4 * noise[scan - 1]  # AR(1)
-    percent = noise + 2 * np.linspace(-1, 1, len(times))[:, np.newaxis] ** 3
-    lag, truth = rng.uniform(0, 1.5), []
-    for _, onsets in events.groupby("trial_type")["onset"]:
-        amplitude = rng.uniform(0.5, 2.0)
-        percent += amplitude * glover_responses(onsets.to_numpy(), times, lag)[:, np.newaxis]
-        truth.append(amplitude * glover_responses(np.zeros(1), delays, lag))
-    return rng.uniform(800, 1200, size=n_voxels) * (1 + percent / 100), np.array(truth)
-
-
-def simulate(folder: Path, n_scans: int = 200, tr: float = 2.0) -> tuple[Run, Array]:
-    """Write the files of a run with known responses, and load them.
-
-    Returns
-    -------
-    Run
-    ndarray of shape (n_regions, n_conditions, n_delays)
-        The true responses, in percent signal change.
-    """
-    rng, times = np.random.default_rng(1), np.arange(n_scans) * tr
-    slabs = np.repeat(np.arange(7), [4, 1, 2, 3, 4, 4, 6])  # 0 is outside the regions
-    labels = np.broadcast_to(slabs[:, np.newaxis], (24, 24, 12)).astype(np.int16)
-    onsets = times[:-5][rng.random(n_scans - 5) < 0.25]  # noqa: PLR2004
-    events = pd.DataFrame({"onset": onsets, "duration": 0.0})
-    events["trial_type"] = rng.choice(["audio", "video"], size=len(events))
-    bold, truth = np.zeros((*labels.shape, n_scans), np.float32), []
-    for region in range(1, labels.max() + 1):
-        voxels = labels == region
-        signals, responses = simulate_region(rng, events, times, voxels.sum())
-        bold[voxels] = signals.T
-        truth.append(responses)
-    affine = np.diag([3.0, 3.0, 3.0, 1.0])
-    image = nib.Nifti1Image(bold, affine)
-    image.header.set_zooms((3.0, 3.0, 3.0, tr))
-    image.header.set_xyzt_units("mm", "sec")
-    files = folder / "bold.nii.gz", folder / "parcellation.nii.gz", folder / "events.tsv"
-    write(files[0], partial(nib.save, image))
-    write(files[1], partial(nib.save, nib.Nifti1Image(labels, affine)))
-    write(files[2], partial(events.to_csv, sep="\t", index=False))
-    return load_run(*files, tr=tr), np.array(truth)
-
-
 def run_modes(run: Run, modes: Iterable[str], n_jobs: int) -> dict[str, list[Array]]:
     """Estimate all regions in each mode; gives the estimates, by region, of each mode."""
     tasks = [(signals,) for signals in run.signals.values()]
@@ -308,19 +234,6 @@ def tabulate(run: Run, estimates: Sequence[Array]) -> pd.DataFrame:
     return table.assign(response=responses.ravel(), standard_error=errors.ravel())
 
 
-def print_accuracy(table: pd.DataFrame) -> None:
-    """Compare the responses with the truth, by region and condition."""
-
-    def compare(one: pd.DataFrame) -> pd.Series[float]:
-        error = np.linalg.norm(one["response"] - one["truth"]) / np.linalg.norm(one["truth"])
-        return pd.Series({"correlation": one["response"].corr(one["truth"]), "error": error})
-
-    accuracy = table.groupby(["region", "condition"])[["response", "truth"]].apply(compare)
-    by_region = accuracy.pivot_table(index="region", columns="condition")
-    print(f"correlation with the truth, and relative error\n{by_region.round(3).to_string()}")
-    print(f"median correlation over regions: {accuracy['correlation'].median():.3f}\n")
-
-
 def draw(table: pd.DataFrame) -> Figure:
     """Draw the responses of each region, of the biggest ones if there are many."""
     sizes = table.groupby("region")["n_voxels"].first()
@@ -334,12 +247,10 @@ def draw(table: pd.DataFrame) -> Figure:
         axis.axhline(0, color="0.8", lw=0.8)
         axis.tick_params(labelbottom=True)
         for condition, one in table[table["region"] == region].groupby("condition"):
-            delay, response, error = one["delay_s"], one["response"], one["standard_error"]
+            delay, response, std = one["delay_s"], one["response"], one["standard_error"]
             (line,) = axis.plot(delay, response, ".-", label=condition)
             color = line.get_color()
-            axis.fill_between(
-                delay, response - error, response + error, color=color, alpha=0.2, lw=0
-            )
+            axis.fill_between(delay, response - std, response + std, color=color, alpha=0.2, lw=0)
             if "truth" in one:
                 axis.plot(delay, one["truth"], "--", color=color, label=f"{condition}, truth")
     for axis in axes[len(shown) :]:
@@ -385,15 +296,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = arguments.bold, arguments.parcellation, arguments.events, arguments.tr
     try:
         if data == (None, None, None, None):
-            run, truth = simulate(output / "simulated")
+            data, truth = simulate_run(output / "simulated", RESPONSE_LENGTH)
         elif None in data:
             raise InputError("--bold, --parcellation, --events and --tr go together")
-        else:
-            run = load_run(*data)
+        run = load_run(*data)
     except (ImageFileError, EOFError, OSError, ValueError) as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
-    estimates = run_modes(run, arguments.modes, arguments.n_jobs)
+    try:
+        estimates = run_modes(run, arguments.modes, arguments.n_jobs)
+    except ParallelError as error:
+        print("error:", error, file=sys.stderr)
+        return 1
     check_agreement(estimates, run.signals)
     table = tabulate(run, estimates[arguments.modes[0]])
     if truth is not None:

@@ -10,7 +10,6 @@ from pyhrf_parallel.cluster.embedded import EmbeddedEngine
 from pyhrf_parallel.cluster.following import Follower
 from pyhrf_parallel.cluster.layout import Plan
 from pyhrf_parallel.configuration import Configuration
-from pyhrf_parallel.errors import BackendUnavailableError
 from pyhrf_parallel.files import private_directory
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Outcomes, Work, count_workers
@@ -27,26 +26,38 @@ class RemoteClusterBackend:
     def run(self, work: Work, outcomes: Outcomes, configuration: Configuration) -> None:
         """Run the tasks; see `Backend`."""
         if configuration.server or configuration.server_id:
-            raise BackendUnavailableError(
-                f"The configuration names the cluster {configuration.server or configuration.server_id!r}, "
-                "but this version runs mode='remote_cluster' on this machine only; leave server and "
-                "server_id of [parallel-cluster] out (or None) for that"
-            )
-        if find_spec("soma_workflow") is None:  # imported in the engine's process only
-            require("soma_workflow", "remote_cluster", "cluster")
-        require("psutil", "remote_cluster", "cluster")
-        jobs = min(len(work), count_workers(work.options.n_jobs or configuration.nb_procs))
-        plan = Plan(len(work), jobs, work.options.on_error == "raise", work.options.retries)
-        with private_directory() as directory:
-            write_payload(directory / PAYLOAD, work)
-            with EmbeddedEngine(directory, plan) as engine:
-                follower = Follower(engine, outcomes)
-                pause, longest = _POLLS
+            _run_on_cluster(work, outcomes, configuration)
+        else:
+            _run_here(work, outcomes, configuration)
+
+
+def _run_here(work: Work, outcomes: Outcomes, configuration: Configuration) -> None:
+    if find_spec("soma_workflow") is None:  # imported in the engine's process only
+        require("soma_workflow", "remote_cluster", "cluster")
+    require("psutil", "remote_cluster", "cluster")
+    jobs = min(len(work), count_workers(work.options.n_jobs or configuration.nb_procs))
+    plan = Plan(len(work), jobs, work.options.on_error == "raise", work.options.retries)
+    with private_directory() as directory:
+        write_payload(directory / PAYLOAD, work)
+        with EmbeddedEngine(directory, plan) as engine:
+            follower = Follower(engine, outcomes)
+            pause, longest = _POLLS
+            follower.look()
+            while not outcomes.complete:
+                time.sleep(pause)
+                pause = min(longest, pause * 1.1)
                 follower.look()
-                while not outcomes.complete:
-                    time.sleep(pause)
-                    pause = min(longest, pause * 1.1)
-                    follower.look()
+
+
+def _run_on_cluster(work: Work, outcomes: Outcomes, configuration: Configuration) -> None:
+    require("paramiko", "remote_cluster", "cluster")
+    from pyhrf_parallel.runs import start_run
+
+    with start_run(work, configuration) as run:
+        try:
+            run.follow(outcomes)
+        finally:  # after Ctrl-C too: whoever wants to leave it running submits it
+            run.clean()
 
 
 BACKEND = RemoteClusterBackend()

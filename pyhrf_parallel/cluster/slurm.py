@@ -6,9 +6,10 @@ signal, takes a cancelled job for a suspended one, and tries to submit just once
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,13 +53,26 @@ _TRANSIENT = (
 _PAUSES = (1, 2, 4, 8, 15, 30, 30, 30)  # seconds between tries
 
 
+_COLUMNS = {
+    "JobID": 20,
+    "State": 20,
+    "exit_code": 12,
+    "DerivedEC": 12,
+    "Reason": 80,
+    "BatchHost": 80,
+}
+
+
+_OVER = {"COMPLETED", *_FAILURES}
+_LONGEST = 15  # seconds between two questions for the same jobs
+
+
 @dataclass(frozen=True)
 class JobState:
-    """What Slurm says of a job."""
+    """What Slurm says of a job; `exit_value` is negative for a signal, as in `subprocess`."""
 
     state: str
     exit_value: int
-    signal: int
     reason: str
     node: str
 
@@ -74,39 +88,38 @@ class JobState:
         )
 
 
+# Its records tell what it did.
+_FORGOTTEN = JobState("COMPLETED", 0, "", "")
+
+
+def status_command(job_ids: Iterable[str]) -> list[str]:
+    """Return the command that asks for jobs, those that ended lately too."""
+    columns = ",".join(f"{name}:{width}" for name, width in _COLUMNS.items())
+    ids = ",".join(job_ids)
+    return ["squeue", "--noheader", "--states=all", f"--jobs={ids}", f"--Format={columns}"]
+
+
 def parse_jobs(text: str) -> dict[str, JobState]:
-    """Read the output of ``scontrol --details --oneliner show jobs``, by job id."""
+    """Read the output of `status_command`, by job id."""
     jobs = {}
     for line in text.splitlines():
-        # The first of a key counts: a job's name or command may contain others.
-        fields: dict[str, str] = {}
-        for word in line.split():
-            key, equals, value = word.partition("=")
-            if equals:
-                fields.setdefault(key, value)
-        if "JobId" in fields and "JobState" in fields:
-            exit_value, signal = _exit_code(fields)
-            state, node = fields["JobState"], fields.get("BatchHost", "")
-            jobs[fields["JobId"]] = JobState(
-                state, exit_value, signal, fields.get("Reason", ""), node
-            )
+        fields, start = [], 0
+        for width in _COLUMNS.values():
+            fields.append(line[start : start + width].strip())
+            start += width
+        job_id, state, own, derived, reason, node = fields
+        if job_id.isdigit():
+            status = int(own or 0) or int(derived or 0)
+            jobs[job_id] = JobState(state, os.waitstatus_to_exitcode(status), reason, node)
     return jobs
-
-
-def _exit_code(fields: Mapping[str, str]) -> tuple[int, int]:
-    derived, own = fields.get("DerivedExitCode", "0:0"), fields.get("ExitCode", "0:0")
-    value, _, signal = (own if derived == "0:0" else derived).partition(":")
-    return int(value), int(signal or 0)
 
 
 def as_soma_row(job: JobState) -> dict[str, Any]:
     """Return what soma-workflow's adapter expects of ``sacct``, exit and signal where it reads them."""
-    state, exit_value, signal = _SAME.get(job.state, job.state), job.exit_value, job.signal
+    state, signal = _SAME.get(job.state, job.state), max(0, -job.exit_value)
+    exit_value = job.exit_value if job.exit_value >= 0 else 128 + signal
     if state in _FAILURES:
-        state = "COMPLETED"  # and not well, as the codes say
-        if signal and not exit_value:
-            exit_value = 128 + signal
-        exit_value = exit_value or 1
+        state, exit_value = "COMPLETED", exit_value or 1  # and not well, as the codes say
     return {
         "job_state": state,
         "Exit_status": signal,
@@ -136,7 +149,8 @@ class Commands:
     def __init__(self, refresh: float, run: Callable[..., Any] = subprocess.run) -> None:
         self._refresh = refresh
         self._run = run
-        self._jobs: dict[str, JobState] = {}
+        self._known: dict[str, JobState | None] = {}
+        self._began = time.monotonic()
         self._asked = -1e9
         #: What sbatch said of jobs that it refused, by job name.
         self.refusals: dict[str, str] = {}
@@ -155,13 +169,25 @@ class Commands:
         return "", error or "no reason given"
 
     def job(self, job_id: str) -> JobState | None:
-        """Return what is known of a job; all jobs are asked for at once, and not too often."""
-        if time.monotonic() - self._asked > self._refresh:
-            out, error = self.call(["scontrol", "--details", "--oneliner", "show", "jobs"])
-            if not error:  # else what was known holds until the controller is back
-                self._jobs |= parse_jobs(out)
+        """Return what is known of a job; all are asked for at once, the longer they last the rarer."""
+        self._known.setdefault(job_id, None)
+        now = time.monotonic()
+        pause = min(_LONGEST, max(self._refresh, (now - self._began) / 20))
+        if now - self._asked > pause:
+            self._ask()
             self._asked = time.monotonic()
-        return self._jobs.get(job_id)
+        return self._known[job_id]
+
+    def _ask(self) -> None:
+        running = [i for i, job in self._known.items() if job is None or job.state not in _OVER]
+        if not running:
+            return
+        out, error = self.call(status_command(running))
+        # Else what was known holds until the controller is back.
+        if not error:
+            self._known |= parse_jobs(out)
+        elif "Invalid job id" in error:  # Slurm forgets jobs some minutes after their end
+            self._known |= dict.fromkeys(running, _FORGOTTEN)
 
     def cancel(self, job_ids: list[str]) -> None:
         """Cancel jobs, those that have ended already too."""

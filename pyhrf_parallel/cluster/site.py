@@ -1,0 +1,162 @@
+"""What runs on the cluster's login node: small commands, each answering with one line of JSON.
+
+Started over SSH as ``python -P -m pyhrf_parallel.cluster.site COMMAND ARGUMENT ...``.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pyhrf_parallel.cluster.layout import PLAN, STATE, Plan, State
+from pyhrf_parallel.files import remove_directory
+from pyhrf_parallel.version import __version__
+from pyhrf_parallel.worker import python_command
+
+PID = "engine.pid"
+
+
+def prepare(root: str, name: str, scheduler: str) -> dict[str, Any]:
+    """Make a run's directory and say what this side is."""
+    parent = Path(root).expanduser()
+    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory = (parent / name).absolute()
+    directory.mkdir(mode=0o700)
+    if directory.stat().st_mode & 0o077 or directory.stat().st_uid != os.getuid():
+        raise PermissionError(f"{directory} is not this account's alone")
+    return describe(scheduler) | {
+        "directory": str(directory),
+        "free": shutil.disk_usage(directory).free,
+    }
+
+
+def describe(scheduler: str) -> dict[str, Any]:
+    """Say what this side is: versions, and what the scheduler's commands are."""
+    try:
+        soma = importlib.metadata.version("soma-workflow")
+    except importlib.metadata.PackageNotFoundError:
+        soma = None
+    queues = None
+    if scheduler == "slurm":
+        queues = _output("sinfo", "--noheader", "--format=%R")
+    return {
+        "python": list(sys.version_info[:3]),
+        "package": __version__,
+        "soma_workflow": soma,
+        "host": os.uname().nodename,
+        "queues": None if queues is None else sorted(set(queues.split())),
+    }
+
+
+def _output(*argv: str) -> str | None:
+    try:
+        return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def start(directory: str) -> dict[str, Any]:
+    """Start the engine of a run; it goes on when this connection ends."""
+    place = Path(directory)
+    _cancel_jobs(place)  # those of an engine that has died
+    engine = subprocess.Popen(
+        python_command("pyhrf_parallel.cluster.engine", place),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    (place / PID).write_text(f"{engine.pid} {_started(engine.pid)} {os.uname().nodename}")
+    return {"pid": engine.pid}
+
+
+def _started(pid: int) -> str:
+    """Return when a process started: a number that another one of the same pid does not have."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return "-"
+
+
+def is_running(directory: str) -> dict[str, Any]:
+    """Tell whether the engine of a run is there."""
+    try:
+        pid, started, host = (Path(directory) / PID).read_text().split()
+    except (OSError, ValueError):
+        return {"running": False, "here": True}
+    here = host == os.uname().nodename
+    return {"running": here and _started(int(pid)) == started, "here": here, "pid": int(pid)}
+
+
+def stop(directory: str) -> dict[str, Any]:
+    """End a run: its engine, and its jobs if the engine cannot do that."""
+    engine = is_running(directory)
+    if engine["running"]:
+        os.kill(engine["pid"], signal.SIGTERM)
+        _wait_for_end(directory)
+    _cancel_jobs(Path(directory))
+    if is_running(directory)["running"]:
+        with suppress(ProcessLookupError):
+            os.killpg(engine["pid"], signal.SIGKILL)
+    return {"stopped": engine["running"]}
+
+
+def _wait_for_end(directory: str) -> None:
+    for _ in range(100):
+        if not is_running(directory)["running"]:
+            return
+        time.sleep(0.1)
+
+
+def _cancel_jobs(place: Path) -> None:
+    """Cancel what an engine that has died has left in the queue."""
+    try:
+        state = State.loads((place / STATE).read_bytes())
+        scheduler = Plan.read(place).scheduler
+    except (OSError, ValueError):
+        return
+    ids = [row.scheduler_id for row in state.jobs if row.scheduler_id]
+    if scheduler == "slurm" and ids:
+        _output("scancel", *ids)
+
+
+def remove(directory: str) -> dict[str, Any]:
+    """Stop a run and remove all of it."""
+    place = Path(directory)
+    if not (place / PLAN).exists() and any(place.iterdir() if place.exists() else ()):
+        known = {"payload", "payload.part", PLAN, PID, STATE}
+        if {p.name for p in place.iterdir()} - known:
+            raise ValueError(f"{directory} is no directory of a run")
+    stop(directory)
+    remove_directory(place)
+    with suppress(OSError):  # the last one of them: the directory of all runs goes too
+        place.parent.rmdir()
+    return {"removed": not place.exists()}
+
+
+_COMMANDS = {
+    command.__name__: command for command in (prepare, describe, start, is_running, stop, remove)
+}
+
+
+def main() -> None:
+    """Run one command; an error is an answer too."""
+    _, name, *arguments = sys.argv
+    try:
+        answer = _COMMANDS[name](*arguments)
+    except Exception as error:
+        answer = {"error": f"{type(error).__name__}: {error}"}
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

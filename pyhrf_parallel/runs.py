@@ -1,0 +1,347 @@
+"""Runs on a cluster, which outlive the process that submitted them."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from pyhrf_parallel.cluster.following import Follower
+from pyhrf_parallel.cluster.layout import JobRow, State
+from pyhrf_parallel.cluster.remote import Cluster, RemoteRun
+from pyhrf_parallel.configuration import Configuration
+from pyhrf_parallel.errors import ConfigurationError, RemoteException, RunNotFoundError
+from pyhrf_parallel.files import private_directory, write_then_rename
+from pyhrf_parallel.shipping import write_payload
+from pyhrf_parallel.tasks import Options, Outcomes, Work
+from pyhrf_parallel.version import __version__
+from pyhrf_parallel.worker import PAYLOAD
+
+_MANIFEST = "manifest.json"
+_NEAR, _FAR = 0.1, 2.0  # seconds between two looks at a run: at first, and at most
+_REVIVAL = 20.0  # seconds without news after which the engine is looked after
+_REMEMBERED = 10_000  # calls whose text is kept for error messages
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is known of a run wherever it is looked at from.
+
+    Attributes
+    ----------
+    run_id : str
+        Its name.
+    function : str
+        Module and name of the mapped function.
+    tasks : int
+        How many calls.
+    created : str
+        When it was submitted, ISO 8601 with the zone.
+    directory : str
+        Its place on the cluster.
+    settings : dict
+        The configuration that it was submitted with.
+    options : dict
+        `on_error`, `timeout` and `retries`.
+    versions : dict
+        Of Python and this package, where it was submitted.
+    submitted_by : str
+        ``user@host``.
+    calls : list of str
+        A short repr of each call, for error messages.
+    """
+
+    run_id: str
+    function: str
+    tasks: int
+    created: str
+    directory: str
+    settings: dict[str, Any]
+    options: dict[str, Any]
+    versions: dict[str, str]
+    submitted_by: str
+    calls: list[str] = field(default_factory=list, repr=False)
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """How far a run is.
+
+    Attributes
+    ----------
+    phase : str
+        ``'running'``, ``'done'``, ``'failed'`` or ``'cancelled'``.
+    tasks, returned, failed : int
+        How many there are, and have ended.
+    jobs : list of JobRow
+        The jobs of the scheduler.
+    error : str
+        Why it failed as a whole.
+    """
+
+    phase: str
+    tasks: int
+    returned: int
+    failed: int
+    jobs: list[JobRow]
+    error: str = ""
+
+
+class _RememberedWork(Work):
+    """The tasks of a run that another process has submitted: known by their text only."""
+
+    calls: list[str]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Self:
+        options = Options(None, **manifest.options)
+        blank: list[Any] = [()] * manifest.tasks
+        work = cls(_RememberedWork, blank, [{}] * manifest.tasks, options)
+        object.__setattr__(work, "calls", manifest.calls)
+        return work
+
+    def describe(self, index: int) -> str:
+        return self.calls[index] if index < len(self.calls) else ""
+
+
+class MapRun:
+    """A map on a cluster, which goes on whether or not this process does.
+
+    Made by `pyhrf_parallel.submit_map`, or by `MapRun.load` in another process; a context manager that closes the
+    connection and leaves the run alone.
+
+    Attributes
+    ----------
+    manifest : Manifest
+        What was submitted, by whom, with what.
+    """
+
+    def __init__(
+        self, manifest: Manifest, run: RemoteRun | None = None, work: Work | None = None
+    ) -> None:
+        self.manifest = manifest
+        self._run = run
+        self._outcomes = Outcomes(work or _RememberedWork.of(manifest))
+        self._follower: Follower | None = None
+        self._state: State | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        """Name the run, and how to get at it from elsewhere."""
+        return f"<MapRun {self.run_id!r}: {self.manifest.tasks} x {self.manifest.function}>"
+
+    @property
+    def run_id(self) -> str:
+        """The name of the run, for `MapRun.load` and the command line."""
+        return self.manifest.run_id
+
+    @classmethod
+    def load(cls, run_id: str) -> Self:
+        """Return a run of this account, submitted by whatever process.
+
+        Raises
+        ------
+        RunNotFoundError
+            If there is none of that name here.
+        """
+        path = runs_directory() / run_id / _MANIFEST
+        if run_id not in {p.name for p in _run_directories()}:
+            known = ", ".join(p.name for p in _run_directories()) or "none"
+            raise RunNotFoundError(
+                f"There is no run {run_id!r} in {runs_directory()}; known: {known}"
+            )
+        return cls(Manifest(**json.loads(path.read_bytes())))
+
+    def close(self) -> None:
+        """Close the connection; the run goes on."""
+        if self._run is not None:
+            self._run.cluster.close()
+            self._run = self._follower = None
+
+    def status(self) -> RunStatus:
+        """Look how far the run is."""
+        state = self._look(strict=False)
+        outcomes = self._outcomes
+        phase = "done" if outcomes.complete else state.phase if state else "running"
+        failed = outcomes.failed
+        return RunStatus(
+            phase, self.manifest.tasks, outcomes.settled - failed, failed,
+            state.jobs if state else [], state.error if state else "",
+        )  # fmt: skip
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the end of the run, `timeout` seconds at most; return whether it has come."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause, news, last = _NEAR, time.monotonic(), -1
+        while True:
+            state = self._look()
+            if self._outcomes.complete or (state and state.phase == "cancelled"):
+                return True
+            now = time.monotonic()
+            if self._outcomes.settled != last:
+                last, news = self._outcomes.settled, now
+            elif now - news > _REVIVAL:
+                self._connected().revive()
+                news = now
+            if deadline is not None and now >= deadline:
+                return False
+            time.sleep(pause if deadline is None else max(0, min(pause, deadline - now)))
+            pause = min(_FAR, pause * 1.2)
+
+    def results(self) -> list[Any]:
+        """Wait for the end; return the results as `remote_map` does, or raise what it would.
+
+        The run keeps its files until `clean` is called, so that nothing is lost if this process is.
+        """
+        self.wait()
+        return finish(self._outcomes)
+
+    def cancel(self) -> None:
+        """Stop the jobs; what has ended can still be collected."""
+        self._connected().cancel()
+
+    def clean(self) -> None:
+        """Stop the run if it is not over, and remove all of it, there and here."""
+        self._connected().remove()
+        _forget(self.run_id)
+
+    def logs(self) -> dict[str, str]:
+        """Return what the engine and the jobs have written, by name."""
+        run = self._connected()
+        names = sorted(name for name in run.sizes() if name.endswith(".log"))
+        return {name: run.read(name).decode(errors="replace") for name in names}
+
+    def follow(self, outcomes: Outcomes) -> None:
+        """Wait for the end of the run, entering there what becomes of the tasks."""
+        self._outcomes, self._follower = outcomes, None
+        self.wait()
+
+    def _connected(self) -> RemoteRun:
+        if self._run is None:
+            cluster = Cluster(Configuration(**self.manifest.settings))
+            self._run = RemoteRun(cluster, self.manifest.directory)
+        return self._run
+
+    def _look(self, *, strict: bool = True) -> State | None:
+        if self._follower is None:
+            self._follower = Follower(self._connected(), self._outcomes)
+        self._state = self._follower.look(strict=strict)
+        return self._state
+
+
+def finish(outcomes: Outcomes) -> list[Any]:
+    """Return the results of a map on a cluster, or raise its first failure."""
+    if outcomes.work.options.on_error == "raise":
+        failure = outcomes.first_failure()
+        if failure is not None:
+            raise failure
+    if not outcomes.complete:
+        done, tasks = outcomes.settled, len(outcomes.work)
+        raise RemoteException(f"The run was cancelled when {done} of {tasks} tasks had ended")
+    for index, failed in outcomes.failures.items():
+        outcomes.values[index] = failed
+    return outcomes.values
+
+
+def start_run(
+    work: Work, configuration: Configuration, resources: Mapping[str, Any] | None = None
+) -> MapRun:
+    """Send a map to the cluster, remembering it here first."""
+    run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    with private_directory() as directory:
+        write_payload(directory / PAYLOAD, work)
+        cluster = Cluster(configuration)
+        try:
+            run = cluster.start_run(work, directory / PAYLOAD, run_id, check_resources(resources))
+        except BaseException:
+            cluster.close()
+            raise
+    manifest = Manifest(
+        run_id,
+        f"{getattr(work.func, '__module__', '')}.{getattr(work.func, '__qualname__', repr(work.func))}",
+        len(work),
+        time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        run.directory,
+        asdict(configuration),
+        {
+            "on_error": work.options.on_error,
+            "timeout": work.options.timeout,
+            "retries": work.options.retries,
+        },
+        {"python": ".".join(map(str, sys.version_info[:3])), "pyhrf_parallel": __version__},
+        f"{getpass.getuser()}@{os.uname().nodename}",
+        [work.describe(index) for index in range(min(len(work), _REMEMBERED))],
+    )
+    try:
+        _remember(manifest)
+    except BaseException:
+        run.remove()
+        cluster.close()
+        raise
+    return MapRun(manifest, run, work)
+
+
+_RESOURCES = ("mem", "time", "cpus", "queue")
+
+
+def check_resources(resources: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Refuse resources that nobody would translate.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming the accepted ones.
+    """
+    wanted = dict(resources or {})
+    unknown = [key for key in wanted if key not in _RESOURCES]
+    if unknown:
+        raise ConfigurationError(
+            f"Unknown resource {unknown[0]!r}; accepted: {', '.join(_RESOURCES)} (others go to "
+            "native_specification of [parallel-cluster])"
+        )
+    return wanted
+
+
+def runs_directory() -> Path:
+    """Return where runs are remembered on this machine."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "pyhrf_parallel" / "runs"
+
+
+def _run_directories() -> list[Path]:
+    place = runs_directory()
+    return sorted(p.parent for p in place.glob(f"*/{_MANIFEST}")) if place.exists() else []
+
+
+def list_runs() -> list[Manifest]:
+    """Return all runs that this account has submitted from here and not cleaned, oldest first."""
+    return [Manifest(**json.loads((p / _MANIFEST).read_bytes())) for p in _run_directories()]
+
+
+def _forget(run_id: str) -> None:
+    directory = runs_directory() / run_id
+    shutil.rmtree(directory, ignore_errors=True)
+    with suppress(OSError):  # the last one of them
+        directory.parent.rmdir()
+        directory.parent.parent.rmdir()
+
+
+def _remember(manifest: Manifest) -> None:
+    directory = runs_directory() / manifest.run_id
+    directory.mkdir(mode=0o700, parents=True)
+    directory.parent.chmod(0o700)
+    write_then_rename(directory / _MANIFEST, json.dumps(asdict(manifest), indent=1).encode())
