@@ -27,7 +27,8 @@ class Configuration:
     nb_procs : int or None
         ``[parallel-local]``: simultaneous tasks, negative as in joblib; None for all CPUs.
     niceness : int
-        ``[parallel-local]``: scheduling priority of the workers, 0 (as usual) to 19 (last).
+        ``[parallel-local]``: scheduling priority of the processes of mode 'local', 0 (as usual) to 19
+        (last).
     server : str or None
         ``[parallel-cluster]``: the cluster's login node, a name of ``~/.ssh/config`` or of the network.
         Without it (and without `server_id`) jobs run on this machine.
@@ -145,7 +146,7 @@ def load_configuration(source: ConfigSource = None) -> Configuration:
     if isinstance(source, Mapping):
         return _interpret("config=", source)
     named = source if source is not None else os.environ.get(ENVIRONMENT_VARIABLE)
-    path = Path(named) if named else Path.home() / ".pyhrf" / "config.cfg"
+    path = Path(named).expanduser() if named else Path.home() / ".pyhrf" / "config.cfg"
     if not named and not path.exists():
         return Configuration()
     return _interpret(str(path), _read_file(path))

@@ -1,6 +1,6 @@
 """Handing tasks to worker processes on this machine through a socket, and noticing how they end.
 
-The parent's side is a `Dispatcher`, a thread; the worker's side is `serve`, a function that any pool of
+The parent's side is a `Dispatcher`; the worker's side is `serve`, a function that any pool of
 processes can be asked to run. A pool only has to start processes: which task was running where, which
 one a process died of and what to run next is known here, and not to the pool.
 """
@@ -13,7 +13,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -112,58 +111,27 @@ class Dispatcher:
     #: After the round: the tasks that the first dead processes were running, -1 for none. More than
     #: one when several were found dead at once: the pool kills the others when one dies.
     suspects: list[int] = field(default_factory=list)
-    #: What went wrong here, for instance in the user's progress function.
-    error: BaseException | None = None
-    #: Set when all tasks have an outcome and no worker is busy, or after an error.
-    over: threading.Event = field(default_factory=threading.Event)
     #: Whether a busy worker had to be killed: its pool is broken then.
     killed: bool = False
     _workers: dict[Connection, _Worker] = field(default_factory=dict)
-    _thread: threading.Thread | None = None
     _death_known: bool = False  # the first death has been seen, or was ours
 
     def open(self) -> str:
-        """Let workers connect; return the address. They wait until `start`."""
+        """Let workers connect; return the address. They wait for `serve`."""
         # The path of a socket has a length limit that temporary directories may exceed.
         short = len(os.fsencode(self.directory)) < _SOCKET_PATH_LIMIT
         self._place = tempfile.mkdtemp(dir=self.directory if short else "/tmp")  # noqa: S108
         self._listener = Listener(f"{self._place}/s", "AF_UNIX", backlog=128)
-        self._wake_reader, self._wake = os.pipe()
+        self._wake_reader, self._wake_writer = os.pipe()
         return f"{self._place}/s"
 
-    def start(self) -> None:
-        """Begin to hand out tasks."""
-        self._thread = threading.Thread(
-            target=self._run, daemon=True, name="pyhrf_parallel dispatcher"
-        )
-        self._thread.start()
+    def wake(self) -> None:
+        """Let `serve` end: the pool has. For another thread."""
+        with suppress(OSError):  # it has ended already
+            os.write(self._wake_writer, b"x")
 
-    def close(self) -> None:
-        """End: busy workers are killed if their tasks are not needed any more."""
-        os.close(self._wake)
-        if self._thread is not None:
-            self._thread.join()
-        # A worker's own children may hold its end of the socket open: its death was not heard.
-        self._bury([c for c, worker in self._workers.items() if worker.order])
-        for connection in list(self._workers):
-            self._forget(connection)
-        self._listener.close()
-        os.close(self._wake_reader)
-        shutil.rmtree(self._place, ignore_errors=True)
-
-    def abort(self) -> None:
-        """Kill all workers: the user has lost patience."""
-        for worker in list(self._workers.values()):
-            self._kill(worker)
-
-    def _run(self) -> None:
-        try:
-            self._loop()
-        except BaseException as error:  # for the thread that waits
-            self.error = error
-            self.over.set()
-
-    def _loop(self) -> None:
+    def serve(self) -> None:
+        """Hand out tasks until all have an outcome, or the pool has ended."""
         # The listener's own socket: there is no public way to wait for a connection among others.
         door = self._listener._listener._socket  # type: ignore[attr-defined]  # noqa: SLF001
         timeout = self.outcomes.work.options.timeout
@@ -179,7 +147,24 @@ class Dispatcher:
             if self.outcomes.complete:
                 self._dismiss()
                 if not self._workers:
-                    self.over.set()
+                    return
+
+    def close(self) -> None:
+        """Close all connections."""
+        # A worker's own children may hold its end of the socket open: its death was not heard.
+        self._bury([c for c, worker in self._workers.items() if worker.order])
+        for connection in list(self._workers):
+            self._forget(connection)
+        self._listener.close()
+        writer, self._wake_writer = self._wake_writer, -1
+        os.close(writer)
+        os.close(self._wake_reader)
+        shutil.rmtree(self._place, ignore_errors=True)
+
+    def abort(self) -> None:
+        """Kill all workers: the user has lost patience."""
+        for worker in list(self._workers.values()):
+            self._kill(worker)
 
     def _welcome(self) -> None:
         with suppress(OSError, EOFError):

@@ -6,6 +6,7 @@ import importlib
 import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pyhrf_parallel.backends.base import Backend
@@ -39,6 +40,7 @@ def remote_map(
     on_error: OnError = "raise",
     timeout: float | None = None,
     retries: int = 0,
+    resources: Mapping[str, Any] | None = None,
     config: ConfigSource = None,
 ) -> list[Any]:
     """Execute a function in parallel on a list of arguments.
@@ -76,6 +78,9 @@ def remote_map(
         Seconds that one task may take; it is stopped then and counts as failed. Not in serial.
     retries : int
         How often a task is tried again whose process died.
+    resources : dict, optional
+        What each job of a cluster asks for: ``mem`` (``'4G'``), ``time`` (``'01:00:00'``), ``cpus``
+        (2), ``queue`` (``'long'``). Without meaning where there is no scheduler.
     config : path or mapping, optional
         Configuration to use instead of ``~/.pyhrf/config.cfg``.
 
@@ -118,7 +123,7 @@ def remote_map(
     """
     _check_mode(mode)
     work, configuration = prepare(
-        func, largs, lkwargs, n_jobs=n_jobs, on_error=on_error, timeout=timeout, retries=retries,
+        func, largs, lkwargs, n_jobs=n_jobs, on_error=on_error, timeout=timeout, retries=retries, resources=resources,
         config=config,
     )  # fmt: skip
     return _run(work, mode, progress, configuration)
@@ -135,6 +140,7 @@ def remote_map_marshal(
     on_error: OnError = "raise",
     timeout: float | None = None,
     retries: int = 0,
+    resources: Mapping[str, Any] | None = None,
     config: ConfigSource = None,
 ) -> list[Any]:
     """Like `remote_map`, for a function that travels as its bare code object.
@@ -146,7 +152,7 @@ def remote_map_marshal(
     ----------
     func : function
         A plain Python function, no closure.
-    largs, lkwargs, mode, n_jobs, progress, on_error, timeout, retries, config
+    largs, lkwargs, mode, n_jobs, progress, on_error, timeout, retries, resources, config
         As in `remote_map`; but without `largs` and `lkwargs` nothing is called, as in pyhrf.
 
     Returns
@@ -171,7 +177,7 @@ def remote_map_marshal(
         largs = []
     work, configuration = prepare(
         MarshalledFunction(func), largs, lkwargs, n_jobs=n_jobs, on_error=on_error, timeout=timeout,
-        retries=retries, config=config,
+        retries=retries, resources=resources, config=config,
     )  # fmt: skip
     return _run(work, mode, progress, configuration)
 
@@ -195,11 +201,8 @@ def submit_map(
 
     Parameters
     ----------
-    func, largs, lkwargs, n_jobs, on_error, timeout, retries, config
+    func, largs, lkwargs, n_jobs, on_error, timeout, retries, resources, config
         As in `remote_map`. `n_jobs` is how many jobs share the tasks.
-    resources : dict, optional
-        What each job asks for: ``mem`` (``'4G'``), ``time`` (``'01:00:00'``), ``cpus`` (2), ``queue``
-        (``'long'``).
 
     Returns
     -------
@@ -217,7 +220,7 @@ def submit_map(
     from pyhrf_parallel.runs import start_run  # paramiko
 
     work, configuration = prepare(
-        func, largs, lkwargs, n_jobs=n_jobs, on_error=on_error, timeout=timeout, retries=retries,
+        func, largs, lkwargs, n_jobs=n_jobs, on_error=on_error, timeout=timeout, retries=retries, resources=resources,
         config=config,
     )  # fmt: skip
     if not (configuration.server or configuration.server_id):
@@ -225,7 +228,7 @@ def submit_map(
             "submit_map needs a cluster: set server of [parallel-cluster] (see pyhrf-parallel "
             "setup-cluster), or use remote_map"
         )
-    return start_run(work, configuration, resources)
+    return start_run(work, configuration)
 
 
 def prepare(
@@ -237,10 +240,11 @@ def prepare(
     on_error: str,
     timeout: float | None,
     retries: int,
+    resources: Mapping[str, Any] | None,
     config: ConfigSource,
 ) -> tuple[Work, Configuration]:
     """Check all that a map was given; return its tasks and settings."""
-    options = _check_options(n_jobs, on_error, timeout, retries)
+    options = replace(_check_options(n_jobs, on_error, timeout, retries), resources=resources)
     positional, named = pair_arguments(func, largs, lkwargs)
     return Work(func, positional, named, options), load_configuration(config)
 

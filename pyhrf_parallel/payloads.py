@@ -74,8 +74,9 @@ class Payload:
     def enter(self) -> None:
         """Let this process find modules and files where the caller's process does."""
         sys.path += [entry for entry in self._sys_path if entry not in sys.path]
-        if os.path.isdir(self._cwd):
-            os.chdir(self._cwd)
+        cwd = os.path.expanduser(self._cwd)
+        if os.path.isdir(cwd):
+            os.chdir(cwd)
 
     def function(self) -> Callable[..., Any]:
         """Load the function; whatever its import raises goes through."""

@@ -257,16 +257,15 @@ def finish(outcomes: Outcomes) -> list[Any]:
     return outcomes.values
 
 
-def start_run(
-    work: Work, configuration: Configuration, resources: Mapping[str, Any] | None = None
-) -> MapRun:
-    """Send a map to the cluster, remembering it here first."""
+def start_run(work: Work, configuration: Configuration) -> MapRun:
+    """Send a map to the cluster and remember it here."""
+    resources = check_resources(work.options.resources)
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     with private_directory() as directory:
-        write_payload(directory / PAYLOAD, work)
+        write_payload(directory / PAYLOAD, work, for_here=False)
         cluster = Cluster(configuration)
         try:
-            run = cluster.start_run(work, directory / PAYLOAD, run_id, check_resources(resources))
+            run = cluster.start_run(work, directory / PAYLOAD, run_id, resources)
         except BaseException:
             cluster.close()
             raise

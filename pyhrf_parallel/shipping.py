@@ -28,7 +28,9 @@ _BLOCK = 2048  # tasks that are pickled together
 _PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
 
 
-def write_payload(path: Path, work: Work, *, large: int | None = LARGE) -> None:
+def write_payload(
+    path: Path, work: Work, *, large: int | None = LARGE, for_here: bool = True
+) -> None:
     """Write the function and the arguments of all tasks to one file.
 
     Parameters
@@ -39,6 +41,9 @@ def write_payload(path: Path, work: Work, *, large: int | None = LARGE) -> None:
         The function, its arguments and options.
     large : int or None
         Size in bytes from which on an array is mapped by the workers; None for never.
+    for_here : bool
+        Whether the workers run on this machine, and are to find modules and files where this process
+        does. Elsewhere the same paths may be somebody else's.
 
     Raises
     ------
@@ -54,8 +59,8 @@ def write_payload(path: Path, work: Work, *, large: int | None = LARGE) -> None:
             "tasks": len(work),
             "function": _segment(file, shipper.function(work.func)),
             "blocks": [(first, *_segment(file, block)) for first, block in _blocks(work, shipper)],
-            "sys_path": [os.path.abspath(entry) for entry in sys.path],  # noqa: PTH100  ('' is the cwd)
-            "cwd": os.getcwd(),  # noqa: PTH109  (as sys.path: text for the worker)
+            "sys_path": [os.path.abspath(entry) for entry in sys.path] if for_here else [],  # noqa: PTH100  ('' is the cwd)
+            "cwd": os.getcwd() if for_here else "~",  # noqa: PTH109  (as sys.path: text for the worker)
             "timeout": work.options.timeout,
             "retries": work.options.retries,
         }

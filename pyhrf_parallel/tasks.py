@@ -25,6 +25,7 @@ class Options:
     on_error: OnError = "raise"
     timeout: float | None = None
     retries: int = 0
+    resources: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -213,6 +214,8 @@ class Outcomes(Ledger):
 
     def succeed(self, start: int, values: Sequence[Any]) -> None:
         """Take the values of consecutive tasks."""
+        if not values:
+            return
         self.values[start : start + len(values)] = values
         self.note_returned(start, len(values))
         if self.on_progress:

@@ -21,6 +21,7 @@ TYPE_CHECKING = False  # a worker has to start fast
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from typing import NoReturn
 
 _join = os.path.join
 PAYLOAD, CLAIMS = "payload", "claims"
@@ -28,6 +29,7 @@ _LOG_TAIL = 4000  # characters
 _SLICE = 0.05  # seconds of work that a worker claims at once
 _PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _SIGKILL = 9
+_PATIENCE = 10  # seconds for what tasks have left behind to end
 _HOPELESS = 3  # deaths in a row without a single task begun
 
 # The package's place is an argument: it need not be installed for the interpreter to find it.
@@ -192,11 +194,19 @@ def _run_range(directory: str, name: str, start: int, stop: int) -> None:
     _leave(0)
 
 
-def _leave(status: int) -> None:
-    """End without the interpreter's own clean-up, which takes longer than the start of a small task."""
+def _leave(status: int) -> NoReturn:
+    """End; without the interpreter's own clean-up, which takes longer than a small task, if possible."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)
+    if "multiprocessing" not in sys.modules:
+        os._exit(status)
+    # Its pools, and joblib's, leave files behind otherwise. But nothing may keep this process for ever.
+    import threading
+
+    watchdog = threading.Timer(_PATIENCE, os._exit, (status,))
+    watchdog.daemon = True
+    watchdog.start()
+    sys.exit(status)
 
 
 def main() -> None:

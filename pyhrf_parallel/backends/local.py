@@ -7,6 +7,7 @@ import re
 import threading
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from types import ModuleType
 from typing import Any
@@ -19,7 +20,7 @@ from pyhrf_parallel.files import private_directory
 from pyhrf_parallel.records import absorb, lost, raised
 from pyhrf_parallel.shipping import LARGE, write_payload
 from pyhrf_parallel.tasks import Args, Kwargs, Outcomes, Work, available_cpus, count_workers
-from pyhrf_parallel.worker import PAYLOAD
+from pyhrf_parallel.worker import PAYLOAD, describe_death
 
 _BATCHES_PER_WORKER = 16
 _HOPELESS = 3  # rounds in a row in which no process came to run a task
@@ -45,7 +46,7 @@ class LocalBackend:
 class _Pool(threading.Thread):
     """One call of joblib, whose processes all do the same: serve a dispatcher."""
 
-    def __init__(self, parallel: Any, jobs: list[Any], over: threading.Event) -> None:
+    def __init__(self, parallel: Any, jobs: list[Any], over: Callable[[], None]) -> None:
         super().__init__(name="pyhrf_parallel joblib")
         self._parallel = parallel
         self._jobs = jobs
@@ -58,11 +59,11 @@ class _Pool(threading.Thread):
         try:
             self._parallel(self._jobs)
         except BrokenProcessPool as error:
-            self.verdict = _exit_codes(str(error))
+            self.verdict = _how_it_died(str(error))
         except BaseException as error:  # for the thread that waits
             self.error = error
         finally:
-            self._over.set()
+            self._over()
 
 
 class _Processes:
@@ -101,13 +102,11 @@ class _Processes:
         job = self._joblib.delayed(serve)(str(dispatcher.directory), address, self._niceness)
         # joblib runs a single job in this very process, where a crash would be ours.
         parallel = self._joblib.Parallel(max(2, self._n_jobs), batch_size=1, pre_dispatch="all")
-        pool = _Pool(parallel, [job] * dispatcher.workers, dispatcher.over)
+        pool = _Pool(parallel, [job] * dispatcher.workers, dispatcher.wake)
         try:
             if not (dispatcher.directory / PAYLOAD).exists():  # while the processes come up
                 write_payload(dispatcher.directory / PAYLOAD, dispatcher.outcomes.work, large=large)
-            dispatcher.start()
-            dispatcher.over.wait()
-            _raise(dispatcher.error)
+            dispatcher.serve()
         except BaseException:
             dispatcher.abort()
             raise
@@ -116,34 +115,30 @@ class _Processes:
             # joblib looks only every 10 ms whether a call is over: why wait for a good end of it?
             if dispatcher.killed or not dispatcher.outcomes.complete:
                 pool.join()
-        _raise(pool.error)
+        if pool.error is not None:
+            raise pool.error
         return pool.verdict
 
 
-def _raise(error: BaseException | None) -> None:
-    """Raise what happened in another thread."""
-    if error is not None:
-        raise error
-
-
-def _exit_codes(message: str) -> str:
-    codes = re.search(r"exit codes? of the workers? (?:are|is) \{(.*?)\}", message)
-    return codes[1] if codes else message.strip().partition("\n")[0]
+def _how_it_died(message: str) -> str:
+    """Read the exit status of a dead process out of what joblib says: ``{SIGKILL(-9)}``."""
+    codes = re.search(r"\{\w*\((-?\d+)\)\}", message)
+    return describe_death(int(codes[1])) if codes else "its process died"
 
 
 def _account(index: int, deaths: Counter[int], verdict: str, outcomes: Outcomes) -> None:
     deaths[index] += 1
     if deaths[index] > outcomes.work.options.retries:
-        absorb([lost(index, f"its process died ({verdict or 'for an unknown reason'})")], outcomes)
+        absorb([lost(index, verdict or "its process died")], outcomes)
 
 
 def _run_in_batches(joblib: ModuleType, n_jobs: int, outcomes: Outcomes, backend: str) -> None:
     """Run on a backend of the user's choice, whose workers may be threads or on other machines."""
     work = outcomes.work
-    if work.options.timeout is not None:
+    if work.options.timeout is not None or work.options.retries:
         raise OptionError(
-            f"timeout= cannot be honoured on joblib's {backend}, which cannot stop a task; it can on "
-            "joblib's default backend, loky"
+            f"timeout= and retries= cannot be honoured on joblib's {backend}, which can neither stop a "
+            "task nor tell which one a process died of; they can on joblib's default backend, loky"
         )
     size = max(1, len(work) // (_BATCHES_PER_WORKER * abs(n_jobs)))
     parts = [slice(start, start + size) for start in range(0, len(work), size)]

@@ -50,13 +50,16 @@ def _run_task(directory: Path, index: int, name: str, outcomes: Outcomes) -> str
         )
     try:
         status = process.wait(timeout)
+        # What the task has left behind; joblib's resource tracker outlives this signal to clean up.
+        _signal(process, signal.SIGTERM)
     except subprocess.TimeoutExpired:
         assert timeout is not None  # noqa: S101
-        _kill(process)
+        _signal(process, signal.SIGKILL)
         absorb([timed_out(index, timeout, read_log_tail(log))], outcomes)
         return ""
-    finally:
-        _kill(process)
+    except BaseException:
+        _signal(process, signal.SIGKILL)
+        raise
     for path in directory.glob(f"{name}.records*"):
         absorb(RecordStream().feed(path.read_bytes()), outcomes)
     for path in directory.glob(f"{name}.*") if outcomes.is_settled(index) else ():
@@ -64,10 +67,10 @@ def _run_task(directory: Path, index: int, name: str, outcomes: Outcomes) -> str
     return describe_death(status)
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Stop the task with all processes that it started."""
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Send a signal to the task's process and to all that it started; wait for it."""
     with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(process.pid, number)
     process.wait()
 
 

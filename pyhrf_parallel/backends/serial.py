@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 import traceback
 from typing import Any
 
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.errors import OptionError, RemoteException
 from pyhrf_parallel.tasks import Outcomes, Work
+
+_STRIDE = 0.01  # seconds of work between two reports of progress
 
 
 class SerialBackend:
@@ -23,35 +26,28 @@ class SerialBackend:
                 "timeout= cannot be honoured in mode='serial': a task of this very process cannot be "
                 "stopped; use another mode"
             )
+        stride = len(work) if outcomes.on_progress is None else 1
         while not outcomes.complete:
-            if outcomes.on_progress is None:
-                _run_all(work, outcomes)
-            else:
-                _run_one(work, outcomes)
+            stride = _run_some(work, outcomes, stride)
 
 
-def _run_all(work: Work, outcomes: Outcomes) -> None:
-    """Run tasks until one fails: a loop that costs hardly more than the calls."""
+def _run_some(work: Work, outcomes: Outcomes, stride: int) -> int:
+    """Run some tasks, or until one fails; return how many to run next before progress is told."""
     (start, stop), *_ = outcomes.pending()
+    part = slice(start, min(stop, start + stride))
     func = work.func
     values: list[Any] = []
     keep = values.append
-    try:
-        for args, kwargs in zip(work.largs[start:stop], work.lkwargs[start:stop], strict=True):
+    began = time.monotonic()
+    try:  # a loop that costs hardly more than the calls
+        for args, kwargs in zip(work.largs[part], work.lkwargs[part], strict=True):
             keep(func(*args, **kwargs))
     except Exception as error:
+        outcomes.succeed(start, values)
         _fail(start + len(values), error, outcomes)
-    outcomes.succeed(start, values)
-
-
-def _run_one(work: Work, outcomes: Outcomes) -> None:
-    (index, _), *_ = outcomes.pending()
-    try:
-        value = work.func(*work.largs[index], **work.lkwargs[index])
-    except Exception as error:
-        _fail(index, error, outcomes)
     else:
-        outcomes.succeed(index, [value])
+        outcomes.succeed(start, values)
+    return 2 * stride if time.monotonic() - began < _STRIDE else max(1, stride // 4)
 
 
 def _fail(index: int, error: Exception, outcomes: Outcomes) -> None:

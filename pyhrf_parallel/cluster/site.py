@@ -82,9 +82,10 @@ def start(directory: str) -> dict[str, Any]:
 def _started(pid: int) -> str:
     """Return when a process started: a number that another one of the same pid does not have."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return "-"
+        return "gone"
+    return "gone" if fields[0] == "Z" else fields[19]
 
 
 def is_running(directory: str) -> dict[str, Any]:

@@ -70,13 +70,19 @@ def find_address(
         entry = config.lookup(server)
     except (paramiko.ConfigParseError, OSError, UnicodeDecodeError) as error:
         raise ClusterConnectionError(f"{path} cannot be used: {error}") from error
+    try:
+        port = port or int(entry.get("port", _PORT))
+    except ValueError as error:
+        raise ClusterConnectionError(
+            f"{path}: the port of {server} is no number: {error}"
+        ) from error
     keys = [identity] if identity else entry.get("identityfile", [])
     known = shlex.split(entry.get("userknownhostsfile", "~/.ssh/known_hosts"))
     jump = entry.get("proxyjump", "none")
     return Address(
         alias=server,
         host=entry.get("hostname", server),
-        port=port or int(entry.get("port", _PORT)),
+        port=port,
         user=user or entry.get("user") or getpass.getuser(),
         identity_files=tuple(os.path.expanduser(key) for key in keys),  # noqa: PTH111  (text)
         known_hosts=(*(os.path.expanduser(k) for k in known), "/etc/ssh/ssh_known_hosts"),  # noqa: PTH111
@@ -232,7 +238,8 @@ def _explain(address: Address, error: Exception) -> str:
             "else answers in its place. Ask its administrators; if the new key is right, run: "
             f"ssh-keygen -R {shlex.quote(name)}; {login}"
         )
-    if isinstance(error, paramiko.AuthenticationException):
+    no_key = "No authentication methods available" in str(error)
+    if isinstance(error, paramiko.AuthenticationException) or no_key:
         return (
             f"{address} does not accept your key or password ({_text(error)}); this has to work first: "
             f"{login} (then: ssh-copy-id {port}{address.user}@{address.host})"

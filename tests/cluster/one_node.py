@@ -126,6 +126,13 @@ class OneNode:
             f"{ROOT}[cluster]", "numpy",
         )  # fmt: skip
 
+        # What the tests map has to be there, as a user's package has.
+        place = self.base / "lib" / "tests" / "contract"
+        place.mkdir(parents=True)
+        shutil.copy(ROOT / "tests" / "contract" / "cases.py", place)
+        (site_packages,) = (self.base / "venv" / "lib").glob("python*/site-packages")
+        (site_packages / "tests.pth").write_text(f"{self.base / 'lib'}\n")
+
     def start_sshd(self) -> None:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.base / "host_key")
@@ -256,6 +263,10 @@ class OneNode:
         done = self.command("ps", "-o", "pid=,comm=", "-u", self.user)
         rows = [line.split(None, 1) for line in done.splitlines()]
         return [int(pid) for pid, name in rows if not name.startswith("sshd")]
+
+    def jobs(self) -> list[str]:
+        """Return the jobs that Slurm has not seen the end of."""
+        return self.command("squeue", "--noheader", "--user", self.user, "-o", "%i").split()
 
     def files(self) -> list[str]:
         """Return what the account's home holds beside what it started with."""

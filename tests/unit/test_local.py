@@ -131,3 +131,24 @@ def test_it_works_from_a_thread() -> None:
     thread.start()
     thread.join()
     assert results == [1, 2]
+
+
+def test_other_backends_refuse_retries() -> None:
+    with joblib.parallel_config("threading"), pytest.raises(OptionError, match="retries"):
+        remote_map(len, [("a",)], mode="local", retries=1)
+
+
+def test_tasks_that_use_joblib_leave_nothing_in_shared_memory() -> None:
+    def names() -> set[str]:
+        return {path.name for path in Path("/dev/shm").iterdir()}
+
+    def use_joblib(i: int) -> list[int]:
+        return list(joblib.Parallel(2)(joblib.delayed(abs)(-i) for _ in range(3)))
+
+    before = names()
+    results = remote_map(use_joblib, [(i,) for i in range(3)], mode="local_with_dumps")
+    assert results == [[i] * 3 for i in range(3)]
+    deadline = time.monotonic() + 10
+    while names() - before and time.monotonic() < deadline:  # its tracker cleans up by itself
+        time.sleep(0.1)
+    assert names() - before == set()

@@ -1,0 +1,297 @@
+"""What goes wrong on a cluster: each time the run completes, or says what is lost, and leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from pyhrf_parallel import (
+    ClusterConnectionError,
+    ConfigurationError,
+    MapRun,
+    RunNotFoundError,
+    SubmissionError,
+    TaskLostError,
+    remote_map,
+    submit_map,
+)
+from tests.cluster.one_node import OneNode, wait_for
+from tests.conftest import ROOT
+from tests.contract import cases
+
+pytestmark = [pytest.mark.usefixtures("configured"), pytest.mark.cluster]
+slurm_only = pytest.mark.parametrize("scheduler", ["slurm"], indirect=True)
+once = pytest.mark.parametrize("scheduler", ["local_basic"], indirect=True)
+
+
+def on_cluster(func: Any, largs: list[tuple[Any, ...]], **options: Any) -> list[Any]:
+    return remote_map(func, largs, mode="remote_cluster", **options)
+
+
+def running(run: MapRun) -> bool:
+    return any(job.status == "running" for job in run.status().jobs)
+
+
+class TestRuns:
+    def test_a_run_is_collected_by_another_process(self) -> None:
+        with submit_map(cases.fail_at, [(i, 2) for i in range(5)], on_error="return") as run:
+            run_id = run.run_id
+            assert run.manifest.function == "tests.contract.cases.fail_at"
+        with MapRun.load(run_id) as again:
+            assert again.wait(60)
+            results = again.results()
+            assert results[:2] + results[3:] == [0, 1, 3, 4]
+            assert results[2].call == "fail_at(2, 2)"
+            status = again.status()
+            assert (status.phase, status.returned, status.failed) == ("done", 4, 1)
+            assert again.results()[0] == 0  # nothing is used up
+            again.clean()
+        with pytest.raises(RunNotFoundError, match=run_id):
+            MapRun.load(run_id)
+
+    def test_wait_with_a_timeout_and_cancel(self, cluster: OneNode) -> None:
+        with submit_map(cases.sleep_at, [(0, 0, 100), (1, 0)]) as run:
+            assert not run.wait(2)
+            wait_for(lambda: running(run), 30, "a running job")
+            run.cancel()
+            assert run.wait(20)
+            wait_for(lambda: cluster.jobs() == [], 20, "the end of all jobs")
+            with pytest.raises(Exception, match="cancelled"):
+                run.results()
+            run.clean()
+
+    @once
+    def test_a_killed_client(self, client_home: Path) -> None:
+        script = (
+            "import sys; from pyhrf_parallel import remote_map; from tests.contract import cases\n"
+            "remote_map(cases.sleep_at, [(i, 2, 4) for i in range(6)], mode='remote_cluster')\n"
+        )
+        client = subprocess.Popen(
+            [sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": str(ROOT)}
+        )
+        runs = client_home / ".local" / "state" / "pyhrf_parallel" / "runs"
+        wait_for(lambda: bool(list(runs.glob("*/manifest.json"))), 40, "a manifest")
+        client.kill()
+        client.wait()
+        (manifest,) = runs.glob("*/manifest.json")
+        assert manifest.parent.stat().st_mode & 0o077 == 0
+        with MapRun.load(json.loads(manifest.read_text())["run_id"]) as run:
+            assert run.results() == [*range(6)]
+            run.clean()
+        for left in (client_home / "tmp").iterdir():  # a killed process cannot clean up here
+            left.rmdir()
+
+
+class TestConnection:
+    @once
+    def test_it_is_lost_in_the_middle(self, cluster: OneNode) -> None:
+        with submit_map(cases.sleep_at, [(i, 1, 3) for i in range(4)]) as run:
+            assert not run.wait(0.5)
+            listener = int((cluster.base / "sshd.pid").read_text())
+            for session in psutil.Process(listener).children():
+                session.kill()
+            assert run.results() == [*range(4)]
+            run.clean()
+
+    @once
+    def test_an_unknown_host_key(self, client_home: Path) -> None:
+        (client_home / ".ssh" / "known_hosts").write_text("")
+        with pytest.raises(ClusterConnectionError, match="is unknown; log in once"):
+            on_cluster(cases.add, [(1,)])
+
+    @once
+    def test_a_changed_host_key(self, client_home: Path, cluster: OneNode) -> None:
+        other = " ".join((client_home / ".ssh" / "id_ed25519.pub").read_text().split()[:2])
+        known = client_home / ".ssh" / "known_hosts"
+        known.write_text(f"[127.0.0.1]:{cluster.ssh_port} {other}\n")
+        with pytest.raises(ClusterConnectionError, match=r"HAS CHANGED.*ssh-keygen -R"):
+            on_cluster(cases.add, [(1,)])
+
+    @once
+    def test_a_refused_key(self, client_home: Path) -> None:
+        for path in (client_home / ".ssh").glob("id_ed25519*"):
+            path.unlink()
+        with pytest.raises(ClusterConnectionError, match=r"does not accept your key.*ssh-copy-id"):
+            on_cluster(cases.add, [(1,)])
+
+    @once
+    def test_nobody_there(self, client_home: Path) -> None:
+        config = client_home / ".ssh" / "config"
+        config.write_text(config.read_text().replace("Port ", "Port 1\n  # "))
+        with pytest.raises(ClusterConnectionError, match="cannot be reached"):
+            on_cluster(cases.add, [(1,)])
+
+    @once
+    def test_a_jump_host(self, client_home: Path, cluster: OneNode) -> None:
+        config = client_home / ".ssh" / "config"
+        config.write_text(
+            config.read_text().replace("Host onenode", "Host gate")
+            + f"Host onenode\n  HostName 127.0.0.1\n  Port {cluster.ssh_port}\n"
+            f"  User {cluster.user}\n  ProxyJump gate\n"
+        )
+        assert on_cluster(cases.add, [(1,), (2,)]) == [3, 4]
+
+
+class TestTheOtherSide:
+    @once
+    @pytest.mark.parametrize(
+        ("settings", "match"),
+        [
+            ({"remote_python": "/nowhere/python"}, "no interpreter /nowhere/python.*setup-cluster"),
+            ({"remote_python": "/usr/bin/python3"}, "does not have pyhrf_parallel.*setup-cluster"),
+            ({"remote_path": "/proc/nowhere"}, "onenode|says: .*Error"),
+            ({"scheduler": "slurm", "queue": "long"}, "no queue 'long', only main"),
+        ],
+    )
+    def test_what_is_wrong_is_said_before_anything_runs(
+        self, cluster: OneNode, settings: dict[str, str], match: str
+    ) -> None:
+        given = {"server": "onenode", "remote_python": str(cluster.python)} | settings
+        with pytest.raises(SubmissionError, match=match):
+            on_cluster(cases.add, [(1,)], config={"parallel-cluster": given})
+
+    @once
+    def test_a_full_disk(self, cluster: OneNode) -> None:
+        disk = cluster.base / "small disk"
+        disk.mkdir()
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=1m,mode=777", "tmpfs", disk], check=True
+        )
+        try:
+            given = {
+                "server": "onenode",
+                "remote_python": str(cluster.python),
+                "remote_path": str(disk),
+            }
+            big = [(bytes(3_000_000),)]
+            with pytest.raises(SubmissionError, match=r"1 MB free.*payload is 3 MB"):
+                on_cluster(len, big, config={"parallel-cluster": given})
+            assert list(disk.iterdir()) == []
+        finally:
+            subprocess.run(["umount", disk], check=True)
+
+    @once
+    def test_unknown_resources(self) -> None:
+        with pytest.raises(ConfigurationError, match="'memory'; accepted: mem, time, cpus, queue"):
+            on_cluster(cases.add, [(1,)], resources={"memory": "4G"})
+
+    @once
+    def test_a_module_that_is_not_there(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "only_here.py").write_text("def double(x):\n    return 2 * x\n")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        import only_here  # type: ignore[import-not-found]
+
+        with pytest.raises(Exception, match="No module named 'only_here'") as caught:
+            on_cluster(only_here.double, [(1,)])
+        assert isinstance(caught.value.__cause__, ModuleNotFoundError)
+
+    def test_the_engine_is_killed(self, cluster: OneNode) -> None:
+        with submit_map(cases.sleep_at, [(i, 1, 6) for i in range(4)]) as run:
+            wait_for(lambda: running(run), 40, "a running job")
+            state = run._state
+            assert state is not None
+            os.kill(state.pid, signal.SIGKILL)
+            assert run._connected().revive()
+            assert run.results() == [*range(4)]
+            run.clean()
+
+    @once
+    def test_nothing_listens_on_the_network(self) -> None:
+        def listening() -> set[str]:
+            lines = subprocess.run(["ss", "-ltnH"], capture_output=True, text=True, check=True)
+            return {line.split()[3] for line in lines.stdout.splitlines()}
+
+        before = listening()
+        with submit_map(cases.sleep_at, [(0, 0, 3)]) as run:
+            wait_for(lambda: running(run), 30, "a running job")
+            assert listening() - before == set()
+            assert run.results() == [0]
+            run.clean()
+
+
+@slurm_only
+class TestSlurm:
+    def test_scancel(self, cluster: OneNode) -> None:
+        with submit_map(
+            cases.sleep_at, [(i, 1, 100) for i in range(4)], n_jobs=1, on_error="return"
+        ) as run:
+            wait_for(lambda: run.status().returned == 1, 40, "the first result")
+            (job,) = cluster.jobs()
+            cluster.command("scancel", job)
+            results = run.results()
+            lost = results.pop(1)
+            assert results == [0, 2, 3]
+            assert isinstance(lost, TaskLostError)
+            assert f"its job {job} ended: it was cancelled (scancel)" in str(lost)
+            run.clean()
+
+    def test_the_time_limit(self, cluster: OneNode, client_home: Path) -> None:
+        config = client_home / ".pyhrf" / "config.cfg"
+        config.write_text(config.read_text() + "time = 00:00:01\n")
+        # Slurm's limits are whole minutes: shorten it for the running job.
+        with submit_map(cases.sleep_at, [(0, 0, 300)], on_error="return") as run:
+            wait_for(lambda: running(run), 40, "a running job")
+            (job,) = cluster.jobs()
+            assert "TimeLimit=00:01:00" in cluster.command("scontrol", "show", "job", job)
+            assert run.results()[0].args[0].endswith("it reached its time limit on node1")
+            run.clean()
+
+    def test_a_drained_node(self, cluster: OneNode) -> None:
+        cluster.command("scontrol", "update", "nodename=node1", "state=drain", "reason=test")
+        try:
+            run = submit_map(cases.add, [(1,), (2,)])
+            assert not run.wait(4)
+        finally:
+            cluster.command("scontrol", "update", "nodename=node1", "state=resume")
+        assert run.results() == [3, 4]
+        run.clean()
+        run.close()
+
+    def test_slurmctld_restarts(self, cluster: OneNode) -> None:
+        with submit_map(cases.sleep_at, [(i, 1, 4) for i in range(4)]) as run:
+            wait_for(lambda: running(run), 40, "a running job")
+            cluster.stop(cluster.base / "state" / "slurmctld.pid", "slurmctld")
+            time.sleep(3)
+            cluster.start_slurmctld()
+            assert run.results() == [*range(4)]
+            run.clean()
+
+    def test_resources_reach_the_scheduler(self, cluster: OneNode) -> None:
+        resources = {"mem": "100M", "time": "00:03:00", "cpus": 2, "queue": "main"}
+        with submit_map(time.sleep, [(3,)], resources=resources) as run:
+            wait_for(lambda: bool(cluster.jobs()), 30, "a job")
+            shown = cluster.command("scontrol", "show", "job", cluster.jobs()[0])
+            for part in (
+                "MinMemoryNode=100M",
+                "TimeLimit=00:03:00",
+                "CPUs/Task=2",
+                "Partition=main",
+            ):
+                assert part in shown
+            assert run.results() == [None]
+            run.clean()
+
+    def test_many_tasks_take_few_jobs(self, cluster: OneNode) -> None:
+        n = 10_000
+        with submit_map(abs, [(-i,) for i in range(n)]) as run:
+            assert run.results() == [*range(n)]
+            assert len(run.status().jobs) == 2
+            run.clean()
+
+    def test_two_runs_at_once(self) -> None:
+        runs = [submit_map(cases.add, [(i,) for i in range(k, k + 5)]) for k in (0, 10)]
+        assert [run.results() for run in runs] == [[2, 3, 4, 5, 6], [12, 13, 14, 15, 16]]
+        for run in runs:
+            run.clean()
+            run.close()
