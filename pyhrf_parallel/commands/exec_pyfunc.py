@@ -31,6 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     # As with `python -m`: functions beside the caller are found. A console script lacks that.
     sys.path.insert(0, "")
+    if not options.out.parent.is_dir():
+        parser.error(f"{options.out.parent} is no directory to write to")
     try:
         func = _find(options.module, options.function)
         args, kwargs = pickle.loads(options.params.read_bytes())

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from pyhrf_parallel import MapRun, RemoteException, submit_map
+from pyhrf_parallel.cluster.ssh import SSHConnection
 from pyhrf_parallel.commands import config_file, wheels
 from pyhrf_parallel.commands.console import CommandError
 from pyhrf_parallel.commands.main import main
@@ -390,11 +391,12 @@ class TestDoctor:
         command: Command,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        def open_sftp(_self: object) -> None:
+        def sftp(self: SSHConnection) -> None:
+            self.close()  # as nobody else would
             raise EOFError  # what paramiko says when the subsystem ends at once
 
         config()
-        monkeypatch.setattr("paramiko.SSHClient.open_sftp", open_sftp)
+        monkeypatch.setattr(SSHConnection, "sftp", property(sftp))
         self.broken(command, "files", "sftp onenode")
 
     def test_job_that_is_refused(self, config: Callable[..., None], command: Command) -> None:

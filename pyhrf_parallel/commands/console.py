@@ -1,0 +1,103 @@
+"""What all commands share: how they ask, print and connect."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from pyhrf_parallel.backends.base import require
+from pyhrf_parallel.configuration import Configuration
+from pyhrf_parallel.errors import ClusterConnectionError, ParallelError
+
+if TYPE_CHECKING:
+    from pyhrf_parallel.cluster.remote import Cluster
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class CommandError(ParallelError):
+    """A command cannot do what it was asked to do."""
+
+
+class NoFilesError(ClusterConnectionError):
+    """The cluster lets its user log in, and gives no access to files."""
+
+
+def json_option(function: F) -> F:
+    """Add the option ``--json`` to a command."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")(
+        function
+    )
+
+
+def yes_option(function: F) -> F:
+    """Add the option ``--yes`` to a command."""
+    return click.option("--yes", "-y", is_flag=True, help="Do not ask.")(function)
+
+
+def print_json(value: object) -> None:
+    """Print a value as indented JSON."""
+    click.echo(json.dumps(value, indent=1))
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows of cells in columns that are as wide as they have to be."""
+    lines = [[str(cell) for cell in row] for row in (headings, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask whether to go on, unless that is already said.
+
+    Raises
+    ------
+    click.UsageError
+        If there is nobody to ask.
+    CommandError
+        If the answer is no.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError("there is no terminal to ask on: give --yes if you are sure")
+    if not click.confirm(question, err=True):
+        raise CommandError("nothing was changed")
+
+
+def connect(settings: Configuration) -> Cluster:
+    """Log in to a cluster.
+
+    Raises
+    ------
+    ClusterConnectionError
+        If that is impossible; NoFilesError if it is not, but access to files is.
+    BackendUnavailableError
+        If paramiko is not installed.
+    """
+    require("paramiko", "remote_cluster", "cluster")
+    from pyhrf_parallel.cluster.remote import Cluster
+
+    try:
+        return Cluster(settings)
+    except ParallelError:
+        raise
+    except Exception as error:  # whatever paramiko says of a server without SFTP
+        raise NoFilesError(
+            f"{settings.server} lets you log in, but gives no access to files by SFTP "
+            f"({error or type(error).__name__}); does this work? sftp {settings.server} (its "
+            "sshd_config needs a 'Subsystem sftp'; startup files of your shell there must not print)"
+        ) from error
+
+
+def split_user(host: str, settings: Configuration) -> Configuration:
+    """Enter ``[USER@]HOST`` into a configuration."""
+    user, _, server = host.rpartition("@")
+    return replace(settings, server=server, user=user or settings.user)

@@ -1,0 +1,59 @@
+"""Finding runs by what a user types."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyhrf_parallel.backends.base import require
+from pyhrf_parallel.errors import RunNotFoundError
+
+if TYPE_CHECKING:
+    from pyhrf_parallel.runs import Manifest, MapRun
+
+_LAST = "last"
+
+
+def known_runs() -> list[Manifest]:
+    """Return all runs of this account, oldest first."""
+    require("paramiko", "remote_cluster", "cluster")
+    from pyhrf_parallel.runs import list_runs, runs_directory
+
+    # Their names tell the second only, and scripts submit several runs in one.
+    return sorted(list_runs(), key=lambda m: (runs_directory() / m.run_id).stat().st_mtime_ns)
+
+
+def find(text: str) -> MapRun:
+    """Return the run that a user means.
+
+    Parameters
+    ----------
+    text : str
+        Its id, the first letters of it, or ``'last'``.
+
+    Raises
+    ------
+    RunNotFoundError
+        If there is none, or more than one.
+    """
+    run_ids = [manifest.run_id for manifest in known_runs()]
+    from pyhrf_parallel.runs import MapRun
+
+    fitting = run_ids[-1:] if text == _LAST else [i for i in run_ids if i.startswith(text)]
+    fitting = [text] if text in fitting else fitting
+    if len(fitting) == 1:
+        return MapRun.load(fitting[0])
+    if not run_ids:
+        raise RunNotFoundError(
+            "There are no runs: none was submitted from here, or all were cleaned"
+        )
+    if not fitting:
+        raise RunNotFoundError(f"No run begins with {text!r}; known: {', '.join(run_ids)}")
+    raise RunNotFoundError(
+        f"{len(fitting)} runs begin with {text!r}: {', '.join(fitting)}; give more letters"
+    )
+
+
+def cluster_of(manifest: Manifest) -> str:
+    """Return the name of the cluster that a run is on."""
+    settings = manifest.settings
+    return str(settings.get("server") or settings.get("server_id"))

@@ -1,0 +1,36 @@
+"""``pyhrf-parallel``: set up a cluster, find out what is wrong with it, and look after runs."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : list of str, optional
+        What follows the program's name; by default that of this process.
+
+    Returns
+    -------
+    int
+        0; 1 for an error; 2 for wrong use; 130 after Ctrl-C.
+    """
+    try:
+        import click  # noqa: F401
+    except ImportError as error:
+        print(
+            f"error: the commands need click, which cannot be imported ({error}); install it with: "
+            "pip install 'pyhrf_parallel[cluster]'",
+            file=sys.stderr,
+        )
+        return 1
+    from pyhrf_parallel.commands.cli import run
+
+    return run(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,203 @@
+"""``pyhrf-parallel runs``, ``status``, ``logs``, ``cancel`` and ``clean``: looking after runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pyhrf_parallel.commands import console
+from pyhrf_parallel.commands.console import CommandError
+from pyhrf_parallel.commands.finding import cluster_of, find, known_runs
+from pyhrf_parallel.errors import ParallelError
+
+if TYPE_CHECKING:
+    from pyhrf_parallel.cluster.layout import JobRow
+    from pyhrf_parallel.runs import Manifest, RunStatus
+
+_HEADINGS = ("RUN_ID", "FUNCTION", "TASKS", "CREATED", "CLUSTER")
+_OVER = ("done", "failed", "cancelled")
+
+
+@click.command(short_help="List the runs that were submitted from here.")
+@click.option("--status", "ask", is_flag=True, help="Ask the clusters how far they are.")
+@console.json_option
+def runs(ask: bool, as_json: bool) -> None:
+    """List the runs that this account has submitted from here and not cleaned, oldest first."""
+    rows = [_summary(manifest) | (_progress(manifest) if ask else {}) for manifest in known_runs()]
+    if as_json:
+        console.print_json(rows)
+    elif not rows:
+        click.echo("There are no runs.")
+    else:
+        headings = (*_HEADINGS, "STATUS") if ask else _HEADINGS
+        console.print_table(headings, [_cells(row) for row in rows])
+
+
+def _summary(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "run_id": manifest.run_id,
+        "function": manifest.function,
+        "tasks": manifest.tasks,
+        "created": manifest.created,
+        "cluster": cluster_of(manifest),
+        "directory": manifest.directory,
+        "submitted_by": manifest.submitted_by,
+    }
+
+
+def _progress(manifest: Manifest) -> dict[str, Any]:
+    """Return how far a run is; one that cannot be asked must not hide the others."""
+    try:
+        with find(manifest.run_id) as run:
+            status = run.status()
+    except ParallelError as error:
+        return {"phase": "unknown", "returned": None, "failed": None, "error": str(error)}
+    return {
+        "phase": status.phase,
+        "returned": status.returned,
+        "failed": status.failed,
+        "error": status.error,
+    }
+
+
+def _cells(row: dict[str, Any]) -> list[object]:
+    created = row["created"].replace("T", " ")[:16]
+    cells = [row["run_id"], row["function"], row["tasks"], created, row["cluster"]]
+    if "phase" in row:
+        cells.append(
+            _told(row["phase"], row["tasks"], row["returned"], row["failed"], row["error"])
+        )
+    return cells
+
+
+def _told(phase: str, tasks: int, returned: int | None, failed: int | None, error: str) -> str:
+    """Say how far a run is, in a line."""
+    text = phase if returned is None else f"{phase}: {returned} of {tasks} tasks returned"
+    if failed:
+        text += f", {failed} failed"
+    return f"{text} ({error.splitlines()[0]})" if error else text
+
+
+@click.command(short_help="Say how far a run is, and how its jobs are doing.")
+@click.argument("run_id")
+@console.json_option
+def status(run_id: str, as_json: bool) -> None:
+    """Say how far the run RUN_ID is, and how its jobs are doing."""
+    with find(run_id) as run:
+        manifest, found = run.manifest, run.status()
+    if as_json:
+        console.print_json(_summary(manifest) | asdict(found))
+    else:
+        _print_status(manifest, found)
+
+
+def _print_status(manifest: Manifest, found: RunStatus) -> None:
+    told = _told(found.phase, found.tasks, found.returned, found.failed, "")
+    for name, text in (
+        ("run", manifest.run_id),
+        ("function", manifest.function),
+        ("created", f"{manifest.created[:19].replace('T', ' ')} by {manifest.submitted_by}"),
+        ("cluster", f"{cluster_of(manifest)}, {manifest.directory}"),
+        ("status", told),
+        ("error", found.error),
+    ):
+        if text:
+            click.echo(f"{name:10}{text}")
+    if found.jobs:
+        click.echo()
+        headings = ("JOB", "ID", "STATUS", "EXIT", "REASON")
+        console.print_table(headings, [_job_cells(job) for job in found.jobs])
+
+
+def _job_cells(job: JobRow) -> list[object]:
+    cells = (job.name, job.scheduler_id, job.status, job.exit_value, job.reason)
+    return ["" if cell is None else cell for cell in cells]
+
+
+@click.command(short_help="Print what the jobs of a run have written.")
+@click.argument("run_id")
+@click.option("--job", metavar="NAME", help="Only of this job, or of the 'engine'.")
+@console.json_option
+def logs(run_id: str, job: str | None, as_json: bool) -> None:
+    """Print what the tasks and the engine of the run RUN_ID have written to stdout and stderr."""
+    with find(run_id) as run:
+        found = {name.removesuffix(".log"): text for name, text in run.logs().items()}
+    if job is not None:
+        if job.removesuffix(".log") not in found:
+            raise CommandError(
+                f"run {run.run_id} has no job {job!r} with a log; known: {', '.join(found) or 'none'}"
+            )
+        found = {job.removesuffix(".log"): found[job.removesuffix(".log")]}
+    if as_json:
+        console.print_json(found)
+        return
+    for name, text in found.items():
+        if job is None:
+            click.secho(f"--- {name}{'' if text else ' (empty)'} ---", bold=True)
+        click.echo(text, nl=bool(text) and not text.endswith("\n"))
+
+
+@click.command(short_help="Stop the jobs of a run.")
+@click.argument("run_id")
+@console.json_option
+def cancel(run_id: str, as_json: bool) -> None:
+    """Stop the jobs of the run RUN_ID. The tasks that have ended can still be collected."""
+    with find(run_id) as run:
+        before = run.status()
+        if before.phase == "running":
+            run.cancel()
+        after = run.status()
+    if as_json:
+        console.print_json(_summary(run.manifest) | asdict(after))
+    elif before.phase == "running":
+        click.echo(
+            f"Run {run.run_id} is {_told(after.phase, after.tasks, after.returned, after.failed, '')}."
+        )
+    else:
+        click.echo(f"Run {run.run_id} was {before.phase} already.")
+
+
+@click.command(short_help="Stop runs, and remove all that they have there and here.")
+@click.argument("run_ids", metavar="RUN_ID...", nargs=-1)
+@click.option("--all-done", is_flag=True, help="All that are over: done, failed or cancelled.")
+@console.yes_option
+@console.json_option
+def clean(run_ids: Sequence[str], all_done: bool, yes: bool, as_json: bool) -> None:
+    """Stop the runs RUN_ID... if they are not over, and remove all of them, results included."""
+    if bool(run_ids) == all_done:
+        raise click.UsageError("give either the ids of runs, or --all-done")
+    if all_done:
+        manifests = [m for m in known_runs() if _progress(m)["phase"] in _OVER]
+    else:
+        # By id: the same run may be named twice.
+        manifests = list({(m := find(name).manifest).run_id: m for name in run_ids}.values())
+    if manifests:
+        _ask(manifests, yes=yes)
+    errors = {m.run_id: error for m in manifests if (error := _clean(m.run_id))}
+    cleaned = [m.run_id for m in manifests if m.run_id not in errors]
+    if as_json:
+        console.print_json({"cleaned": cleaned, "errors": errors})
+    else:
+        click.echo(f"Cleaned: {', '.join(cleaned) or 'none'}.")
+    if errors:
+        raise CommandError("\n".join(f"{run_id}: {error}" for run_id, error in errors.items()))
+
+
+def _ask(manifests: Sequence[Manifest], *, yes: bool) -> None:
+    if not yes:
+        rows = [_cells(_summary(manifest)) for manifest in manifests]
+        console.print_table(_HEADINGS, rows)
+    console.confirm("Remove these with their results?", yes=yes)
+
+
+def _clean(run_id: str) -> str:
+    """Return why it was impossible; empty if it was not."""
+    try:
+        with find(run_id) as run:
+            run.clean()
+    except ParallelError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,165 @@
+"""Checks of what the cluster has: from a place for runs to a job that runs."""
+
+from __future__ import annotations
+
+import platform
+import posixpath
+import secrets
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from pyhrf_parallel.commands.chain import BrokenError, Chain, Check, NothingToCheck
+from pyhrf_parallel.commands.console import CommandError
+from pyhrf_parallel.commands.environment import identity_there
+from pyhrf_parallel.commands.identity import differences, identity
+from pyhrf_parallel.commands.interpreters import MINOR, probe
+from pyhrf_parallel.commands.queues import NotOnPathError, find_queues, slurm_version
+from pyhrf_parallel.errors import ParallelError
+
+if TYPE_CHECKING:
+    from pyhrf_parallel.runs import MapRun
+
+_LITTLE = 100e6  # bytes
+_NOT_ON_PATH = (
+    "a command over SSH has another PATH than a login: extend it at the very top of ~/.bashrc there; for jobs "
+    "on the login node itself: scheduler = local_basic"
+)
+_REFUSED = "see mem, time, cpus, queue and native_specification of [parallel-cluster]"
+_NOT_SHARED = (
+    "the usual reason: compute nodes do not see remote_path or remote_python, which have to be on a file "
+    "system that all nodes share"
+)
+
+
+def remote_path(chain: Chain) -> str:
+    """Make a directory where runs are to live, and remove it."""
+    sftp = chain.cluster.connection.sftp
+    place = existing = chain.cluster.path(chain.settings.remote_path)
+    while existing not in ("/", "") and not _exists(chain, existing):
+        existing = posixpath.dirname(existing)
+    name = f"{existing}/.pyhrf_parallel_{secrets.token_hex(4)}"
+    try:
+        sftp.mkdir(name, 0o700)
+        sftp.rmdir(name)
+    except OSError as error:
+        raise BrokenError(
+            f"nothing can be made in {existing}: {error}",
+            "set remote_path of [parallel-cluster] to a directory of yours that all nodes share",
+        ) from error
+    state = "can be written to" if existing == place else "will be made"
+    return f"{place} {state}, {_free(chain, existing)}"
+
+
+def _exists(chain: Chain, path: str) -> bool:
+    with suppress(OSError):
+        chain.cluster.connection.sftp.stat(path)
+        return True
+    return False
+
+
+def _free(chain: Chain, path: str) -> str:
+    done = chain.cluster.connection.run(["df", "-Pk", path])
+    try:
+        # From the percentage back: names of file systems and directories may have spaces.
+        row = done.out.decode(errors="replace").splitlines()[1]
+        free = int(row.partition("%")[0].split()[-2]) * 1024
+    except (IndexError, ValueError):
+        return "free space unknown"
+    if free < _LITTLE:
+        raise BrokenError(
+            f"only {free / 1e6:.0f} MB are free in {path}", "remove something, or set remote_path"
+        )
+    return f"{free / 1e9:.1f} GB free"
+
+
+def remote_python(chain: Chain) -> str:
+    """Run the interpreter."""
+    found = probe(chain.cluster, chain.settings.remote_python)
+    if not found.version:
+        raise BrokenError(str(found), f"to make it: {chain.setup}")
+    if not found.fits:
+        raise BrokenError(
+            f"{found}, and here runs {MINOR}: functions travel between equal minor versions only",
+            f"to make another one: {chain.setup} --remote-python "
+            f"'~/pyhrf_parallel_venv_{MINOR}/bin/python'",
+        )
+    return str(found)
+
+
+def packages(chain: Chain) -> str:
+    """Compare what is installed there with what is here."""
+    here, there = identity(), identity_there(chain.cluster, chain.settings.remote_python)
+    wrong = differences(here, there)
+    if wrong:
+        raise BrokenError("; ".join(wrong), f"to install what is here: {chain.setup}")
+    told = ", ".join(f"{name} {there[name]}" for name in here if name not in ("python", "sources"))
+    if there["sources"] != here["sources"]:
+        told += f" (its sources are not those of here, which {chain.setup} would send)"
+    return told
+
+
+def scheduler(chain: Chain) -> str:
+    """Ask the scheduler's commands."""
+    name, queue = chain.settings.scheduler, chain.settings.queue
+    if name == "local_basic":
+        return "local_basic: jobs run on the login node"
+    if name != "slurm":
+        raise NothingToCheck(f"{name} is not known here: see job")
+    version, queues = _ask_slurm(chain)
+    told = ", ".join(queues) or "none"
+    if queue and queue not in queues:
+        advice = "set queue of [parallel-cluster] to one of these, or leave it out"
+        raise BrokenError(f"there is no queue {queue!r}, only {told}", advice)
+    return f"{version}, queues: {told}"
+
+
+def _ask_slurm(chain: Chain) -> tuple[str, list[str]]:
+    try:
+        return slurm_version(chain.cluster), find_queues(chain.cluster)
+    except NotOnPathError as error:
+        raise BrokenError(str(error), _NOT_ON_PATH) from error
+    except CommandError as error:
+        advice = f"does it answer when you log in? ssh {chain.server} sinfo"
+        raise BrokenError(str(error), advice) from error
+
+
+def job(chain: Chain) -> str:
+    """Run a map of two tasks, each in a job."""
+    if not chain.with_job:
+        raise NothingToCheck("not wanted (--no-job)")
+    from pyhrf_parallel.mapping import submit_map
+
+    began = time.monotonic()
+    with submit_map(platform.node, [(), ()]) as run:
+        try:
+            nodes = _wait(run, chain.patience)
+        finally:
+            run.clean()
+    seconds = time.monotonic() - began
+    return f"2 tasks ran on {', '.join(sorted(nodes))}, and back, in {seconds:.1f} s"
+
+
+def _wait(run: MapRun, patience: float) -> set[Any]:
+    try:
+        if run.wait(patience):
+            return set(run.results())
+    except ParallelError as error:
+        refused = "refuses" in str(error)
+        raise BrokenError(str(error), _REFUSED if refused else _NOT_SHARED) from error
+    rows = run.status().jobs
+    jobs = {f"{row.status}{f' ({row.reason})' if row.reason else ''}" for row in rows}
+    raise BrokenError(
+        f"not over after {patience:g} s; jobs: {', '.join(sorted(jobs)) or 'none yet'}",
+        "is the queue full (see squeue there)? To wait longer: --patience SECONDS; to leave this out: "
+        "--no-job",
+    )
+
+
+SITE = (
+    Check("remote_path", ("files",), remote_path),
+    Check("remote_python", ("files",), remote_python),
+    Check("packages", ("remote_python",), packages),
+    Check("scheduler", ("files",), scheduler),
+    Check("job", ("remote_path", "packages", "scheduler"), job),
+)
