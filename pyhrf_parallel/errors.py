@@ -41,6 +41,10 @@ class ClusterConnectionError(ParallelError):
     """The cluster cannot be reached, or the connection was lost."""
 
 
+class NoFilesError(ClusterConnectionError):
+    """The cluster lets the user log in, but gives no access to files by SFTP."""
+
+
 class RunNotFoundError(ParallelError, LookupError):
     """There is no run of that name."""
 

@@ -63,11 +63,12 @@ def remote_map(
         - ``'local'``: joblib, on all CPUs of this machine;
         - ``'local_with_dumps'``: each task in a fresh process, one after the other, through files
           as on a cluster: for testing;
-        - ``'remote_cluster'``: jobs of soma-workflow, on this machine as long as the configuration
-          names no cluster.
+        - ``'remote_cluster'``: jobs of soma-workflow, on the cluster that the configuration names, or
+          on this machine if it names none.
     n_jobs : int, optional
         Simultaneous tasks; negative as in joblib. By default `nb_procs` of the configuration's
-        ``[parallel-local]``, else all CPUs that this process may use.
+        ``[parallel-local]``, else all CPUs that this process may use. On a cluster, how many jobs
+        share the tasks; by default `max_jobs` of ``[parallel-cluster]``.
     progress : bool or callable, optional
         None shows a bar on a terminal or in a notebook once the map has lasted a while, True always,
         False never. A callable is called as ``progress(done, total)``, possibly from a thread.
@@ -103,6 +104,8 @@ def remote_map(
         If the function or an argument cannot travel to a worker, before any task runs.
     BackendUnavailableError
         If the mode needs a package that is not installed.
+    ClusterConnectionError, TransferError, SubmissionError
+        If the cluster cannot be reached, takes no files, or does not run jobs.
 
     Notes
     -----

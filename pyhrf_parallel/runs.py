@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -96,20 +97,22 @@ class RunStatus:
     error: str = ""
 
 
-class _RememberedWork(Work):
+class RememberedWork(Work):
     """The tasks of a run that another process has submitted: known by their text only."""
 
     calls: list[str]
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
+        """Make it of what was remembered."""
         options = Options(None, **manifest.options)
         blank: list[Any] = [()] * manifest.tasks
-        work = cls(_RememberedWork, blank, [{}] * manifest.tasks, options)
+        work = cls(RememberedWork, blank, [{}] * manifest.tasks, options)
         object.__setattr__(work, "calls", manifest.calls)
         return work
 
     def describe(self, index: int) -> str:
+        """Return the text of a call; empty if it was not kept."""
         return self.calls[index] if index < len(self.calls) else ""
 
 
@@ -130,7 +133,7 @@ class MapRun:
     ) -> None:
         self.manifest = manifest
         self._run = run
-        self._outcomes = Outcomes(work or _RememberedWork.of(manifest))
+        self._outcomes = Outcomes(work or RememberedWork.of(manifest))
         self._follower: Follower | None = None
         self._state: State | None = None
 
@@ -164,7 +167,7 @@ class MapRun:
             raise RunNotFoundError(
                 f"There is no run {run_id!r} in {runs_directory()}; known: {known}"
             )
-        return cls(Manifest(**json.loads(path.read_bytes())))
+        return cls(_read_manifest(path))
 
     def close(self) -> None:
         """Close the connection; the run goes on."""
@@ -260,7 +263,7 @@ def finish(outcomes: Outcomes) -> list[Any]:
 def start_run(work: Work, configuration: Configuration) -> MapRun:
     """Send a map to the cluster and remember it here."""
     resources = check_resources(work.options.resources)
-    run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    run_id = f"{datetime.now().astimezone():%Y%m%d-%H%M%S-%f}-{secrets.token_hex(2)}"
     with private_directory() as directory:
         write_payload(directory / PAYLOAD, work, for_here=False)
         cluster = Cluster(configuration)
@@ -328,7 +331,17 @@ def _run_directories() -> list[Path]:
 
 def list_runs() -> list[Manifest]:
     """Return all runs that this account has submitted from here and not cleaned, oldest first."""
-    return [Manifest(**json.loads((p / _MANIFEST).read_bytes())) for p in _run_directories()]
+    return [_read_manifest(p / _MANIFEST) for p in _run_directories()]
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        return Manifest(**json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        raise RunNotFoundError(
+            f"{path} is damaged, or of another version of pyhrf_parallel: {error}; remove its directory "
+            "if the run is of no use any more"
+        ) from error
 
 
 def _forget(run_id: str) -> None:

@@ -11,18 +11,7 @@ from typing import Self
 
 from pyhrf_parallel.cluster.layout import ENGINE_LOG, STATE, Plan
 from pyhrf_parallel.errors import SubmissionError
-from pyhrf_parallel.tasks import available_cpus
 from pyhrf_parallel.worker import python_command, read_log_tail
-
-# As many workers run side by side, each must not start a thread per CPU; what the user set stays.
-_THREAD_LIMITS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
 
 
 class EmbeddedEngine:
@@ -39,13 +28,11 @@ class EmbeddedEngine:
     def __init__(self, directory: Path, plan: Plan) -> None:
         self._directory = directory
         plan.write(directory)
-        threads = str(max(1, available_cpus() // plan.jobs))
         self._process = subprocess.Popen(
             python_command("pyhrf_parallel.cluster.engine", directory),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env=dict.fromkeys(_THREAD_LIMITS, threads) | dict(os.environ),
             # A group of its own, with its jobs: Ctrl-C is not for them, and they can be killed together.
             start_new_session=True,
         )

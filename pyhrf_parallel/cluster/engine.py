@@ -31,11 +31,22 @@ from pyhrf_parallel.cluster.layout import ENGINE_LOG, RECORDS, JobRow, Plan, Sta
 from pyhrf_parallel.files import remove_directory
 from pyhrf_parallel.records import PART, RecordFile, RecordStream, lost, note
 from pyhrf_parallel.runner import Cursor
-from pyhrf_parallel.tasks import Ledger
+from pyhrf_parallel.tasks import Ledger, available_cpus
 from pyhrf_parallel.worker import CLAIMS, PAYLOAD, command, describe_death, read_log_tail
 
 _HOPELESS = 2  # rounds in a row in which no job ran a task
 _ENDED = (constants.DONE, constants.FAILED)
+
+
+# As many workers run side by side, each must not start a thread per CPU; what the user set stays.
+_THREAD_LIMITS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
 
 
 class _Cancelled(BaseException):
@@ -209,6 +220,12 @@ def _die_with_parent() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
+def _limit_threads(plan: Plan) -> None:
+    if plan.scheduler == "local_basic":  # elsewhere the scheduler gives each job its CPUs
+        for name in _THREAD_LIMITS:
+            os.environ.setdefault(name, str(max(1, available_cpus() // plan.jobs)))
+
+
 def _cancel(_number: int, _frame: object) -> None:
     raise _Cancelled
 
@@ -221,6 +238,7 @@ def main() -> None:
     os.dup2(log, 2)
     signal.signal(signal.SIGTERM, _cancel)
     plan = Plan.read(Path())
+    _limit_threads(plan)
     if plan.attached:
         threading.Thread(target=_die_with_parent, daemon=True).start()
     engine: Engine | None = None
@@ -232,7 +250,9 @@ def main() -> None:
     except _Cancelled:
         if engine is not None:
             engine.cancel_jobs()
-        State("cancelled", *here).write(Path())
+            engine.say("cancelled")
+        else:
+            State("cancelled", *here).write(Path())
     except BaseException as error:
         traceback.print_exc()
         State("failed", *here, f"{error}" or type(error).__name__).write(Path())

@@ -19,7 +19,13 @@ from pyhrf_parallel.cluster.layout import PLAN, STATE, Plan
 from pyhrf_parallel.cluster.resources import with_resource
 from pyhrf_parallel.cluster.ssh import Address, SSHConnection, find_address
 from pyhrf_parallel.configuration import Configuration
-from pyhrf_parallel.errors import ClusterConnectionError, SubmissionError, TransferError
+from pyhrf_parallel.errors import (
+    ClusterConnectionError,
+    ConfigurationError,
+    NoFilesError,
+    SubmissionError,
+    TransferError,
+)
 from pyhrf_parallel.tasks import Work
 from pyhrf_parallel.version import __version__
 from pyhrf_parallel.worker import PAYLOAD
@@ -57,7 +63,15 @@ class Cluster:
             identity=self.settings.identity_file,
         )
         self.connection = SSHConnection(self.address)
-        self._home = self.connection.sftp.normalize(".")
+        try:
+            self._home = self.connection.sftp.normalize(".")
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            self.connection.close()
+            raise NoFilesError(
+                f"{self.address} lets you log in, but gives no access to files by SFTP "
+                f"({error or type(error).__name__}); does this work? sftp {self.address.alias} (its "
+                "sshd_config needs a 'Subsystem sftp'; startup files of your shell there must not print)"
+            ) from error
 
     def __enter__(self) -> Self:
         return self
@@ -99,8 +113,9 @@ class Cluster:
         python = self.path(self.settings.remote_python)
         done = self.connection.run([python, "-P", "-m", _SITE, command, *arguments])
         try:
-            answer: dict[str, Any] = json.loads(done.out)
-        except ValueError:
+            # The last line: a shell's start-up files may print some before.
+            answer: dict[str, Any] = json.loads(done.out.splitlines()[-1])
+        except (ValueError, IndexError):
             raise SubmissionError(self._why_no_answer(python, done.status, done.err)) from None
         if "error" in answer:
             raise SubmissionError(f"{self.address} says: {answer['error']}")
@@ -155,13 +170,14 @@ class Cluster:
             key: getattr(settings, key) for key in ("mem", "time", "cpus", "queue")
         } | resources
         wanted = {key: value for key, value in wanted.items() if value is not None}
-        native = slurm.options(wanted) if settings.scheduler == "slurm" else []
+        native = _native(settings.scheduler, wanted)
         native += shlex.split(settings.native_specification or "")
+        n_jobs = work.options.n_jobs or 0  # a negative one counts CPUs, which are not known here
         with payload.open("rb") as file:
             checksum = hashlib.file_digest(file, "sha256").hexdigest()
         return Plan(
             len(work),
-            min(len(work), max(1, work.options.n_jobs or settings.max_jobs)),
+            min(len(work), n_jobs if n_jobs > 0 else settings.max_jobs),
             work.options.on_error == "raise",
             work.options.retries,
             settings.scheduler,
@@ -195,6 +211,19 @@ class Cluster:
             )
         if problem:
             raise SubmissionError(f"{self.address} ({self.settings.remote_python}) {problem}")
+
+
+def _native(scheduler: str, wanted: dict[str, Any]) -> list[str]:
+    """Translate resources for the scheduler."""
+    if scheduler == "slurm":
+        return slurm.options(wanted)
+    sizes = [key for key in wanted if key != "queue"]
+    if sizes and scheduler != "local_basic":  # which has nobody to ask
+        raise ConfigurationError(
+            f"{', '.join(sizes)} cannot be translated for scheduler {scheduler!r}; say it in its own "
+            "words in native_specification of [parallel-cluster]"
+        )
+    return []
 
 
 class RemoteRun:

@@ -156,7 +156,7 @@ def main() -> None:
         answer = _COMMANDS[name](*arguments)
     except Exception as error:
         answer = {"error": f"{type(error).__name__}: {error}"}
-    json.dump(answer, sys.stdout)
+    print(json.dumps(answer))  # noqa: T201  (this is how it answers)
 
 
 if __name__ == "__main__":

@@ -170,10 +170,11 @@ class Commands:
 
     def job(self, job_id: str) -> JobState | None:
         """Return what is known of a job; all are asked for at once, the longer they last the rarer."""
+        is_new = job_id not in self._known
         self._known.setdefault(job_id, None)
         now = time.monotonic()
         pause = min(_LONGEST, max(self._refresh, (now - self._began) / 20))
-        if now - self._asked > pause:
+        if is_new or now - self._asked > pause:
             self._ask()
             self._asked = time.monotonic()
         return self._known[job_id]
@@ -208,7 +209,9 @@ def adapt(commands: Commands) -> None:
         return as_soma_row(job)
 
     def run_job(self: Any, script_file: str | None = None, **_: Any) -> str | None:
-        out, error = commands.call(self.sbatch_command(script_file or self.build_slurm_script()))
+        # In the run's directory, which goes with the run; the adapter's own place is /tmp.
+        script = script_file or self.build_slurm_script(f"./{self.jobName}.sh")
+        out, error = commands.call(self.sbatch_command(script))
         if error:
             commands.refusals[self.jobName] = error
             return None

@@ -1,4 +1,4 @@
-"""An SSH connection as users have it: ``~/.ssh/config``, agent, keys, known_hosts. The only user of paramiko."""
+"""An SSH connection as users have it: ``~/.ssh/config``, agent, keys, known_hosts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import paramiko
+from paramiko.ssh_exception import NoValidConnectionsError
 
 from pyhrf_parallel.errors import ClusterConnectionError
 
@@ -257,4 +258,6 @@ def _text(error: Exception) -> str:
         return f"unknown host ({error.strerror})"
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, NoValidConnectionsError):  # one for each address of the name
+        return ", ".join({str(getattr(e, "strerror", e)) for e in error.errors.values()})
     return str(error) or type(error).__name__

@@ -7,9 +7,9 @@ import time
 
 from pyhrf_parallel.commands import config_file
 from pyhrf_parallel.commands.chain import BrokenError, Chain, Check, NothingToCheck
-from pyhrf_parallel.commands.console import NoFilesError, connect
+from pyhrf_parallel.commands.console import connect
 from pyhrf_parallel.configuration import load_configuration
-from pyhrf_parallel.errors import ParallelError
+from pyhrf_parallel.errors import NoFilesError, ParallelError
 
 _TIMEOUT = 10  # seconds
 

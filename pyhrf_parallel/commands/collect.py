@@ -83,11 +83,11 @@ def _check_end(run: MapRun) -> None:
 
 def _gather(run: MapRun) -> tuple[Outcomes, str]:
     """Wait for the end; return what became of the tasks, and why not of all."""
-    from pyhrf_parallel.runs import _RememberedWork
+    from pyhrf_parallel.runs import RememberedWork
 
     manifest = run.manifest
     with reporting(None, manifest.tasks, manifest.function) as report:
-        outcomes = Outcomes(_RememberedWork.of(manifest), report)
+        outcomes = Outcomes(RememberedWork.of(manifest), report)
         try:
             run.follow(outcomes)
         except SubmissionError as error:

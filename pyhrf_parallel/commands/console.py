@@ -12,7 +12,7 @@ import click
 
 from pyhrf_parallel.backends.base import require
 from pyhrf_parallel.configuration import Configuration
-from pyhrf_parallel.errors import ClusterConnectionError, ParallelError
+from pyhrf_parallel.errors import ParallelError
 
 if TYPE_CHECKING:
     from pyhrf_parallel.cluster.remote import Cluster
@@ -22,10 +22,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 class CommandError(ParallelError):
     """A command cannot do what it was asked to do."""
-
-
-class NoFilesError(ClusterConnectionError):
-    """The cluster lets its user log in, and gives no access to files."""
 
 
 def json_option(function: F) -> F:
@@ -85,16 +81,7 @@ def connect(settings: Configuration) -> Cluster:
     require("paramiko", "remote_cluster", "cluster")
     from pyhrf_parallel.cluster.remote import Cluster
 
-    try:
-        return Cluster(settings)
-    except ParallelError:
-        raise
-    except Exception as error:  # whatever paramiko says of a server without SFTP
-        raise NoFilesError(
-            f"{settings.server} lets you log in, but gives no access to files by SFTP "
-            f"({error or type(error).__name__}); does this work? sftp {settings.server} (its "
-            "sshd_config needs a 'Subsystem sftp'; startup files of your shell there must not print)"
-        ) from error
+    return Cluster(settings)
 
 
 def split_user(host: str, settings: Configuration) -> Configuration:

@@ -16,10 +16,9 @@ _LAST = "last"
 def known_runs() -> list[Manifest]:
     """Return all runs of this account, oldest first."""
     require("paramiko", "remote_cluster", "cluster")
-    from pyhrf_parallel.runs import list_runs, runs_directory
+    from pyhrf_parallel.runs import list_runs
 
-    # Their names tell the second only, and scripts submit several runs in one.
-    return sorted(list_runs(), key=lambda m: (runs_directory() / m.run_id).stat().st_mtime_ns)
+    return list_runs()
 
 
 def find(text: str) -> MapRun:

@@ -269,9 +269,11 @@ class OneNode:
         return self.command("squeue", "--noheader", "--user", self.user, "-o", "%i").split()
 
     def files(self) -> list[str]:
-        """Return what the account's home holds beside what it started with."""
+        """Return what the account has, at home and in /tmp, beside what it started with."""
         given = {".profile", ".bashrc"}
-        return [str(p) for p in self.home.rglob("*") if p.name not in given]
+        uid = pwd.getpwnam(self.user).pw_uid
+        elsewhere = [str(p) for p in Path("/tmp").iterdir() if p.lstat().st_uid == uid]
+        return elsewhere + [str(p) for p in self.home.rglob("*") if p.name not in given]
 
     # ---- tear-down ----------------------------------------------------------------------------
 
