@@ -31,8 +31,12 @@ def prepare(root: str, name: str, scheduler: str) -> dict[str, Any]:
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory = (parent / name).absolute()
     directory.mkdir(mode=0o700)
-    if directory.stat().st_mode & 0o077 or directory.stat().st_uid != os.getuid():
-        raise PermissionError(f"{directory} is not this account's alone")
+    for place in (parent, directory):  # whoever may write to the first can replace the second
+        status = place.stat()
+        if status.st_uid != os.getuid() or status.st_mode & 0o022:
+            raise PermissionError(
+                f"others than this account may write to {place}; choose another remote_path"
+            )
     return describe(scheduler) | {
         "directory": str(directory),
         "free": shutil.disk_usage(directory).free,

@@ -295,3 +295,13 @@ class TestSlurm:
         for run in runs:
             run.clean()
             run.close()
+
+
+@pytest.mark.parametrize("scheduler", ["local_basic"], indirect=True)
+def test_a_directory_that_others_may_write_to(cluster: OneNode) -> None:
+    place = cluster.base / "shared by all"
+    (place / "pyhrf_parallel_runs").mkdir(parents=True)
+    (place / "pyhrf_parallel_runs").chmod(0o777)
+    given = {"server": "onenode", "remote_python": str(cluster.python), "remote_path": str(place)}
+    with pytest.raises(SubmissionError, match="others than this account may write"):
+        on_cluster(cases.add, [(1,)], config={"parallel-cluster": given})
