@@ -28,6 +28,7 @@ from pyhrf_parallel.worker import PAYLOAD
 _SLICE = 0.05  # seconds of work to hand out at once
 _SHORTEST = 0.002  # below which an order costs more than it can balance
 _LONGEST = 4 * _SLICE  # after which a worker returns what it has not begun
+_LOOK = 0.05  # seconds between two looks at how far the workers are
 _GRACE = 1.0  # seconds between interrupting a task and killing its process
 _SOCKET_PATH_LIMIT = 90  # bytes of the directory, of the kernel's 108 for the socket in it
 
@@ -135,7 +136,7 @@ class Dispatcher:
         # The listener's own socket: there is no public way to wait for a connection among others.
         door = self._listener._listener._socket  # type: ignore[attr-defined]  # noqa: SLF001
         timeout = self.outcomes.work.options.timeout
-        pause = None if timeout is None else min(0.05, timeout / 10)
+        pause = None if timeout is None else min(_LOOK, timeout / 10)
         ready: list[object] = []
         while self._wake_reader not in ready:
             ready = list(wait([door, self._wake_reader, *self._workers], pause))
@@ -148,6 +149,7 @@ class Dispatcher:
                 self._dismiss()
                 if not self._workers:
                     return
+                pause = _LOOK  # for one that begins only now with what is not needed
 
     def close(self) -> None:
         """Close all connections."""

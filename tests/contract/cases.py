@@ -98,6 +98,26 @@ def sleep_at(i: int, bad: int, seconds: float = 30) -> int:
     return i
 
 
+class LateForTheSecond:
+    """A function of which the second process to load it has to wait; the first task fails."""
+
+    def __init__(self, marker: str) -> None:
+        self.marker = marker
+
+    def __setstate__(self, state: dict[str, str]) -> None:
+        self.__dict__ = state
+        try:
+            os.close(os.open(self.marker, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            time.sleep(2)
+
+    def __call__(self, i: int) -> None:
+        if i == 0:
+            time.sleep(0.7)
+            raise ValueError(i)
+        time.sleep(30)
+
+
 def stubborn(i: int, bad: int) -> int:
     """Run too long without a chance to be interrupted from Python."""
     if i == bad:

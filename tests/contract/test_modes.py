@@ -292,6 +292,15 @@ class TestWorkers:
             remote_map(lambda i: time.sleep(20) if i else int("x"), numbers(2), mode=mode, n_jobs=2)
         assert time.monotonic() - began < 10
 
+    def test_a_worker_that_begins_after_the_failure_is_not_waited_for(
+        self, mode: str, tmp_path: Path
+    ) -> None:
+        began = time.monotonic()
+        func = cases.LateForTheSecond(str(tmp_path / "marker"))
+        with pytest.raises((ValueError, RemoteException)):
+            remote_map(func, numbers(2), mode=mode, n_jobs=2)
+        assert time.monotonic() - began < 15
+
     def test_a_result_that_cannot_travel(self, mode: str) -> None:
         results = remote_map(cases.return_unpicklable, numbers(3), mode=mode, on_error="return")
         assert (results[0], results[2]) == (0, 2)
