@@ -29,8 +29,9 @@ if TYPE_CHECKING:
         UnknownModeError,
     )
     from pyhrf_parallel.functions import dump_func, merge_default_kwargs
-    from pyhrf_parallel.mapping import remote_map, remote_map_marshal, submit_map
+    from pyhrf_parallel.mapping import remote_map, remote_map_marshal
     from pyhrf_parallel.runs import MapRun
+    from pyhrf_parallel.submitting import submit_map
 
 __all__ = [
     "ArgumentMismatchError",
@@ -62,7 +63,7 @@ _HOMES = {
     "remote_map": "mapping",
     "remote_map_marshal": "mapping",
     "MapRun": "runs",
-    "submit_map": "mapping",
+    "submit_map": "submitting",
 }
 
 

@@ -7,12 +7,11 @@ import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyhrf_parallel.backends.base import Backend
 from pyhrf_parallel.configuration import ConfigSource, Configuration, load_configuration
 from pyhrf_parallel.errors import (
-    ConfigurationError,
     OptionError,
     RemoteException,
     TaskLostError,
@@ -21,9 +20,6 @@ from pyhrf_parallel.errors import (
 from pyhrf_parallel.functions import MarshalledFunction
 from pyhrf_parallel.progress import ProgressOption, reporting
 from pyhrf_parallel.tasks import Args, Kwargs, OnError, Options, Outcomes, Work, pair_arguments
-
-if TYPE_CHECKING:
-    from pyhrf_parallel.runs import MapRun
 
 #: The execution modes; each is the module of that name in `pyhrf_parallel.backends`.
 MODES = ("serial", "local", "local_with_dumps", "remote_cluster")
@@ -183,55 +179,6 @@ def remote_map_marshal(
         retries=retries, resources=resources, config=config,
     )  # fmt: skip
     return _run(work, mode, progress, configuration)
-
-
-def submit_map(
-    func: Callable[..., Any],
-    largs: Iterable[Args] | None = None,
-    lkwargs: Iterable[Kwargs] | None = None,
-    *,
-    n_jobs: int | None = None,
-    on_error: OnError = "raise",
-    timeout: float | None = None,
-    retries: int = 0,
-    resources: Mapping[str, Any] | None = None,
-    config: ConfigSource = None,
-) -> MapRun:
-    """Start a map on the configured cluster and return at once.
-
-    The run goes on when this process ends: `MapRun.load` or ``pyhrf-parallel collect`` gets the results
-    later.
-
-    Parameters
-    ----------
-    func, largs, lkwargs, n_jobs, on_error, timeout, retries, resources, config
-        As in `remote_map`. `n_jobs` is how many jobs share the tasks.
-
-    Returns
-    -------
-    MapRun
-
-    Raises
-    ------
-    ConfigurationError
-        If no cluster is configured.
-    SubmissionError, TransferError, ClusterConnectionError
-        If the run cannot be started.
-    Exception
-        All that `remote_map` raises before a task runs.
-    """
-    from pyhrf_parallel.runs import start_run  # paramiko
-
-    work, configuration = prepare(
-        func, largs, lkwargs, n_jobs=n_jobs, on_error=on_error, timeout=timeout, retries=retries, resources=resources,
-        config=config,
-    )  # fmt: skip
-    if not (configuration.server or configuration.server_id):
-        raise ConfigurationError(
-            "submit_map needs a cluster: set server of [parallel-cluster] (see pyhrf-parallel "
-            "setup-cluster), or use remote_map"
-        )
-    return start_run(work, configuration)
 
 
 def prepare(

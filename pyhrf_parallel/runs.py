@@ -3,74 +3,34 @@
 from __future__ import annotations
 
 import getpass
-import json
 import os
-import secrets
-import shutil
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from datetime import datetime
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from pyhrf_parallel.cluster.following import Follower
 from pyhrf_parallel.cluster.layout import JobRow, State
+from pyhrf_parallel.cluster.manifests import (
+    Manifest,
+    forget,
+    load_manifest,
+    new_run_id,
+    remember,
+)
+from pyhrf_parallel.cluster.planning import check_resources
 from pyhrf_parallel.cluster.remote import Cluster, RemoteRun
 from pyhrf_parallel.configuration import Configuration
-from pyhrf_parallel.errors import ConfigurationError, RemoteException, RunNotFoundError
-from pyhrf_parallel.files import private_directory, write_then_rename
+from pyhrf_parallel.errors import RemoteException
+from pyhrf_parallel.files import private_directory
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Options, Outcomes, Work
 from pyhrf_parallel.version import __version__
 from pyhrf_parallel.worker import PAYLOAD
 
-_MANIFEST = "manifest.json"
 _NEAR, _FAR = 0.1, 2.0  # seconds between two looks at a run: at first, and at most
 _REVIVAL = 20.0  # seconds without news after which the engine is looked after
 _REMEMBERED = 10_000  # calls whose text is kept for error messages
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What is known of a run wherever it is looked at from.
-
-    Attributes
-    ----------
-    run_id : str
-        Its name.
-    function : str
-        Module and name of the mapped function.
-    tasks : int
-        How many calls.
-    created : str
-        When it was submitted, ISO 8601 with the zone.
-    directory : str
-        Its place on the cluster.
-    settings : dict
-        The configuration that it was submitted with.
-    options : dict
-        `on_error`, `timeout` and `retries`.
-    versions : dict
-        Of Python and this package, where it was submitted.
-    submitted_by : str
-        ``user@host``.
-    calls : list of str
-        A short repr of each call, for error messages.
-    """
-
-    run_id: str
-    function: str
-    tasks: int
-    created: str
-    directory: str
-    settings: dict[str, Any]
-    options: dict[str, Any]
-    versions: dict[str, str]
-    submitted_by: str
-    calls: list[str] = field(default_factory=list, repr=False)
 
 
 @dataclass(frozen=True)
@@ -161,13 +121,7 @@ class MapRun:
         RunNotFoundError
             If there is none of that name here.
         """
-        path = runs_directory() / run_id / _MANIFEST
-        if run_id not in {p.name for p in _run_directories()}:
-            known = ", ".join(p.name for p in _run_directories()) or "none"
-            raise RunNotFoundError(
-                f"There is no run {run_id!r} in {runs_directory()}; known: {known}"
-            )
-        return cls(_read_manifest(path))
+        return cls(load_manifest(run_id))
 
     def close(self) -> None:
         """Close the connection; the run goes on."""
@@ -220,7 +174,7 @@ class MapRun:
     def clean(self) -> None:
         """Stop the run if it is not over, and remove all of it, there and here."""
         self._connected().remove()
-        _forget(self.run_id)
+        forget(self.run_id)
 
     def logs(self) -> dict[str, str]:
         """Return what the engine and the jobs have written, by name."""
@@ -263,7 +217,7 @@ def finish(outcomes: Outcomes) -> list[Any]:
 def start_run(work: Work, configuration: Configuration) -> MapRun:
     """Send a map to the cluster and remember it here."""
     resources = check_resources(work.options.resources)
-    run_id = f"{datetime.now().astimezone():%Y%m%d-%H%M%S-%f}-{secrets.token_hex(2)}"
+    run_id = new_run_id()
     with private_directory() as directory:
         write_payload(directory / PAYLOAD, work, for_here=False)
         cluster = Cluster(configuration)
@@ -289,71 +243,9 @@ def start_run(work: Work, configuration: Configuration) -> MapRun:
         [work.describe(index) for index in range(min(len(work), _REMEMBERED))],
     )
     try:
-        _remember(manifest)
+        remember(manifest)
     except BaseException:
         run.remove()
         cluster.close()
         raise
     return MapRun(manifest, run, work)
-
-
-_RESOURCES = ("mem", "time", "cpus", "queue")
-
-
-def check_resources(resources: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Refuse resources that nobody would translate.
-
-    Raises
-    ------
-    ConfigurationError
-        Naming the accepted ones.
-    """
-    wanted = dict(resources or {})
-    unknown = [key for key in wanted if key not in _RESOURCES]
-    if unknown:
-        raise ConfigurationError(
-            f"Unknown resource {unknown[0]!r}; accepted: {', '.join(_RESOURCES)} (others go to "
-            "native_specification of [parallel-cluster])"
-        )
-    return wanted
-
-
-def runs_directory() -> Path:
-    """Return where runs are remembered on this machine."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "pyhrf_parallel" / "runs"
-
-
-def _run_directories() -> list[Path]:
-    place = runs_directory()
-    return sorted(p.parent for p in place.glob(f"*/{_MANIFEST}")) if place.exists() else []
-
-
-def list_runs() -> list[Manifest]:
-    """Return all runs that this account has submitted from here and not cleaned, oldest first."""
-    return [_read_manifest(p / _MANIFEST) for p in _run_directories()]
-
-
-def _read_manifest(path: Path) -> Manifest:
-    try:
-        return Manifest(**json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError) as error:
-        raise RunNotFoundError(
-            f"{path} is damaged, or of another version of pyhrf_parallel: {error}; remove its directory "
-            "if the run is of no use any more"
-        ) from error
-
-
-def _forget(run_id: str) -> None:
-    directory = runs_directory() / run_id
-    shutil.rmtree(directory, ignore_errors=True)
-    with suppress(OSError):  # the last one of them
-        directory.parent.rmdir()
-        directory.parent.parent.rmdir()
-
-
-def _remember(manifest: Manifest) -> None:
-    directory = runs_directory() / manifest.run_id
-    directory.mkdir(mode=0o700, parents=True)
-    directory.parent.chmod(0o700)
-    write_then_rename(directory / _MANIFEST, json.dumps(asdict(manifest), indent=1).encode())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -14,14 +12,13 @@ from typing import Any, Self, TypeVar
 
 import paramiko
 
-from pyhrf_parallel.cluster import slurm
 from pyhrf_parallel.cluster.layout import PLAN, STATE, Plan
+from pyhrf_parallel.cluster.planning import make_plan
 from pyhrf_parallel.cluster.resources import with_resource
 from pyhrf_parallel.cluster.ssh import Address, SSHConnection, find_address
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.errors import (
     ClusterConnectionError,
-    ConfigurationError,
     NoFilesError,
     SubmissionError,
     TransferError,
@@ -31,9 +28,8 @@ from pyhrf_parallel.version import __version__
 from pyhrf_parallel.worker import PAYLOAD
 
 RUNS = "pyhrf_parallel_runs"
-_SITE = "pyhrf_parallel.cluster.site"
+SITE = "pyhrf_parallel.cluster.site"
 _PAUSES = (0.5, 1, 2, 4, 8, 15, 30, 60, 60, 60)  # seconds between tries to get a connection back
-_REFRESH = {"slurm": 0.5}  # seconds between two looks of the engine at its jobs
 _LOST = (ClusterConnectionError, paramiko.SSHException, EOFError, ConnectionError)
 
 T = TypeVar("T")
@@ -111,7 +107,7 @@ class Cluster:
             If it cannot be run, or answers with an error.
         """
         python = self.path(self.settings.remote_python)
-        done = self.connection.run([python, "-P", "-m", _SITE, command, *arguments])
+        done = self.connection.run([python, "-P", "-m", SITE, command, *arguments])
         try:
             # The last line: a shell's start-up files may print some before.
             answer: dict[str, Any] = json.loads(done.out.splitlines()[-1])
@@ -149,7 +145,7 @@ class Cluster:
         resources : dict
             ``mem``, ``time``, ``cpus``, ``queue``; the configuration's by default.
         """
-        plan = self.plan(work, payload, resources)
+        plan = make_plan(self.settings, work, payload, resources)
         root = f"{self.path(self.settings.remote_path)}/{RUNS}"
         site = self.ask("prepare", root, name, plan.scheduler)
         run = RemoteRun(self, site["directory"], plan)
@@ -162,31 +158,6 @@ class Cluster:
                 run.remove()
             raise
         return run
-
-    def plan(self, work: Work, payload: Path, resources: dict[str, Any]) -> Plan:
-        """Decide on jobs and resources."""
-        settings = self.settings
-        wanted = {
-            key: getattr(settings, key) for key in ("mem", "time", "cpus", "queue")
-        } | resources
-        wanted = {key: value for key, value in wanted.items() if value is not None}
-        native = _native(settings.scheduler, wanted)
-        native += shlex.split(settings.native_specification or "")
-        n_jobs = work.options.n_jobs or 0  # a negative one counts CPUs, which are not known here
-        with payload.open("rb") as file:
-            checksum = hashlib.file_digest(file, "sha256").hexdigest()
-        return Plan(
-            len(work),
-            min(len(work), n_jobs if n_jobs > 0 else settings.max_jobs),
-            work.options.on_error == "raise",
-            work.options.retries,
-            settings.scheduler,
-            wanted.get("queue"),
-            native,
-            _REFRESH.get(settings.scheduler, 0.1),
-            attached=False,
-            checksum=checksum,
-        )
 
     def _check(self, site: dict[str, Any], plan: Plan, size: int) -> None:
         """Refuse before anything is sent what cannot work."""
@@ -211,19 +182,6 @@ class Cluster:
             )
         if problem:
             raise SubmissionError(f"{self.address} ({self.settings.remote_python}) {problem}")
-
-
-def _native(scheduler: str, wanted: dict[str, Any]) -> list[str]:
-    """Translate resources for the scheduler."""
-    if scheduler == "slurm":
-        return slurm.options(wanted)
-    sizes = [key for key in wanted if key != "queue"]
-    if sizes and scheduler != "local_basic":  # which has nobody to ask
-        raise ConfigurationError(
-            f"{', '.join(sizes)} cannot be translated for scheduler {scheduler!r}; say it in its own "
-            "words in native_specification of [parallel-cluster]"
-        )
-    return []
 
 
 class RemoteRun:

@@ -8,7 +8,8 @@ from pyhrf_parallel.backends.base import require
 from pyhrf_parallel.errors import RunNotFoundError
 
 if TYPE_CHECKING:
-    from pyhrf_parallel.runs import Manifest, MapRun
+    from pyhrf_parallel.cluster.manifests import Manifest
+    from pyhrf_parallel.runs import MapRun
 
 _LAST = "last"
 
@@ -16,7 +17,7 @@ _LAST = "last"
 def known_runs() -> list[Manifest]:
     """Return all runs of this account, oldest first."""
     require("paramiko", "remote_cluster", "cluster")
-    from pyhrf_parallel.runs import list_runs
+    from pyhrf_parallel.cluster.manifests import list_runs
 
     return list_runs()
 

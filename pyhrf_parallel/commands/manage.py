@@ -15,7 +15,8 @@ from pyhrf_parallel.errors import ParallelError
 
 if TYPE_CHECKING:
     from pyhrf_parallel.cluster.layout import JobRow
-    from pyhrf_parallel.runs import Manifest, RunStatus
+    from pyhrf_parallel.cluster.manifests import Manifest
+    from pyhrf_parallel.runs import RunStatus
 
 _HEADINGS = ("RUN_ID", "FUNCTION", "TASKS", "CREATED", "CLUSTER")
 _OVER = ("done", "failed", "cancelled")

@@ -128,7 +128,7 @@ def job(chain: Chain) -> str:
     """Run a map of two tasks, each in a job."""
     if not chain.with_job:
         raise NothingToCheck("not wanted (--no-job)")
-    from pyhrf_parallel.mapping import submit_map
+    from pyhrf_parallel.submitting import submit_map
 
     began = time.monotonic()
     with submit_map(platform.node, [(), ()]) as run:

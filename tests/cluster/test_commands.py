@@ -19,12 +19,12 @@ from typing import Any
 import pytest
 
 from pyhrf_parallel import MapRun, RemoteException, submit_map
+from pyhrf_parallel.cluster.manifests import list_runs
 from pyhrf_parallel.cluster.ssh import SSHConnection
 from pyhrf_parallel.commands import config_file, wheels
 from pyhrf_parallel.commands.console import CommandError
 from pyhrf_parallel.commands.main import main
 from pyhrf_parallel.configuration import load_configuration
-from pyhrf_parallel.runs import list_runs
 from pyhrf_parallel.version import __version__
 from tests.cluster.one_node import SYSTEM_PYTHON, OneNode, wait_for
 
@@ -433,7 +433,8 @@ class TestRuns:
 
     def submit(self, func: Any, *arguments: object, **options: Any) -> str:
         with submit_map(func, [(argument,) for argument in arguments], **options) as run:
-            return run.run_id
+            run_id: str = run.run_id
+            return run_id
 
     def test_round_trip(self, command: Command, tmp_path: Path) -> None:
         assert command("runs").out == "There are no runs.\n"

@@ -305,3 +305,21 @@ def test_a_directory_that_others_may_write_to(cluster: OneNode) -> None:
     given = {"server": "onenode", "remote_python": str(cluster.python), "remote_path": str(place)}
     with pytest.raises(SubmissionError, match="others than this account may write"):
         on_cluster(cases.add, [(1,)], config={"parallel-cluster": given})
+
+
+@pytest.mark.parametrize("scheduler", ["slurm"], indirect=True)
+def test_a_dry_run_sends_nothing(client_home: Path, cluster: OneNode) -> None:
+    (client_home / ".ssh" / "known_hosts").write_text("")  # it does not even connect
+    preview = submit_map(
+        abs, [(i,) for i in range(50)], resources={"mem": "4G", "queue": "main"}, dry_run=True
+    )
+    assert (preview.jobs, preview.job_options) == (2, ["--partition=main", "--mem=4G"])
+    assert set(preview.files) == {"payload", "plan.json"}
+    text = str(preview)
+    for part in (
+        f"On {cluster.user}@127.0.0.1:{cluster.ssh_port}, in ~/pyhrf_parallel_runs/",
+        f"send payload, {preview.files['payload']:,} bytes",
+        f"run {cluster.python} -P -m pyhrf_parallel.cluster.site prepare",
+        "submit 2 job(s) to slurm, each with --partition=main --mem=4G:",
+    ):
+        assert part in text

@@ -1,0 +1,121 @@
+"""What is remembered on this machine of runs on clusters: a directory for each, with a manifest."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pyhrf_parallel.errors import RunNotFoundError
+from pyhrf_parallel.files import write_then_rename
+
+_MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is known of a run wherever it is looked at from.
+
+    Attributes
+    ----------
+    run_id : str
+        Its name.
+    function : str
+        Module and name of the mapped function.
+    tasks : int
+        How many calls.
+    created : str
+        When it was submitted, ISO 8601 with the zone.
+    directory : str
+        Its place on the cluster.
+    settings : dict
+        The configuration that it was submitted with.
+    options : dict
+        `on_error`, `timeout` and `retries`.
+    versions : dict
+        Of Python and this package, where it was submitted.
+    submitted_by : str
+        ``user@host``.
+    calls : list of str
+        A short repr of each call, for error messages.
+    """
+
+    run_id: str
+    function: str
+    tasks: int
+    created: str
+    directory: str
+    settings: dict[str, Any]
+    options: dict[str, Any]
+    versions: dict[str, str]
+    submitted_by: str
+    calls: list[str] = field(default_factory=list, repr=False)
+
+
+def new_run_id() -> str:
+    """Return a name for a run; names sort by age."""
+    return f"{datetime.now().astimezone():%Y%m%d-%H%M%S-%f}-{secrets.token_hex(2)}"
+
+
+def runs_directory() -> Path:
+    """Return where runs are remembered on this machine."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "pyhrf_parallel" / "runs"
+
+
+def _run_directories() -> list[Path]:
+    place = runs_directory()
+    return sorted(p.parent for p in place.glob(f"*/{_MANIFEST}")) if place.exists() else []
+
+
+def load_manifest(run_id: str) -> Manifest:
+    """Return what is remembered of a run.
+
+    Raises
+    ------
+    RunNotFoundError
+        If there is none of that name here, or its manifest cannot be read.
+    """
+    names = [path.name for path in _run_directories()]
+    if run_id not in names:
+        known = ", ".join(names) or "none"
+        raise RunNotFoundError(f"There is no run {run_id!r} in {runs_directory()}; known: {known}")
+    return _read_manifest(runs_directory() / run_id / _MANIFEST)
+
+
+def list_runs() -> list[Manifest]:
+    """Return all runs that this account has submitted from here and not cleaned, oldest first."""
+    return [_read_manifest(p / _MANIFEST) for p in _run_directories()]
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        return Manifest(**json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        raise RunNotFoundError(
+            f"{path} is damaged, or of another version of pyhrf_parallel: {error}; remove its directory "
+            "if the run is of no use any more"
+        ) from error
+
+
+def forget(run_id: str) -> None:
+    """Remove what is remembered of a run."""
+    directory = runs_directory() / run_id
+    shutil.rmtree(directory, ignore_errors=True)
+    with suppress(OSError):  # the last one of them
+        directory.parent.rmdir()
+        directory.parent.parent.rmdir()
+
+
+def remember(manifest: Manifest) -> None:
+    """Keep a manifest, for other processes too."""
+    directory = runs_directory() / manifest.run_id
+    directory.mkdir(mode=0o700, parents=True)
+    directory.parent.chmod(0o700)
+    write_then_rename(directory / _MANIFEST, json.dumps(asdict(manifest), indent=1).encode())

@@ -1,0 +1,76 @@
+"""Deciding how a map is run on a cluster: how many jobs, and what each asks for."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pyhrf_parallel.cluster import slurm
+from pyhrf_parallel.cluster.layout import Plan
+from pyhrf_parallel.configuration import Configuration
+from pyhrf_parallel.errors import ConfigurationError
+from pyhrf_parallel.tasks import Work
+
+_REFRESH = {"slurm": 0.5}  # seconds between two looks of the engine at its jobs
+
+
+def make_plan(
+    settings: Configuration, work: Work, payload: Path, resources: dict[str, Any]
+) -> Plan:
+    """Decide on jobs and resources."""
+    wanted = {key: getattr(settings, key) for key in ("mem", "time", "cpus", "queue")} | resources
+    wanted = {key: value for key, value in wanted.items() if value is not None}
+    native = _native(settings.scheduler, wanted)
+    native += shlex.split(settings.native_specification or "")
+    n_jobs = work.options.n_jobs or 0  # a negative one counts CPUs, which are not known here
+    with payload.open("rb") as file:
+        checksum = hashlib.file_digest(file, "sha256").hexdigest()
+    return Plan(
+        len(work),
+        min(len(work), n_jobs if n_jobs > 0 else settings.max_jobs),
+        work.options.on_error == "raise",
+        work.options.retries,
+        settings.scheduler,
+        wanted.get("queue"),
+        native,
+        _REFRESH.get(settings.scheduler, 0.1),
+        attached=False,
+        checksum=checksum,
+    )
+
+
+_RESOURCES = ("mem", "time", "cpus", "queue")
+
+
+def check_resources(resources: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Refuse resources that nobody would translate.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming the accepted ones.
+    """
+    wanted = dict(resources or {})
+    unknown = [key for key in wanted if key not in _RESOURCES]
+    if unknown:
+        raise ConfigurationError(
+            f"Unknown resource {unknown[0]!r}; accepted: {', '.join(_RESOURCES)} (others go to "
+            "native_specification of [parallel-cluster])"
+        )
+    return wanted
+
+
+def _native(scheduler: str, wanted: dict[str, Any]) -> list[str]:
+    """Translate resources for the scheduler."""
+    if scheduler == "slurm":
+        return slurm.options(wanted)
+    sizes = [key for key in wanted if key != "queue"]
+    if sizes and scheduler != "local_basic":  # which has nobody to ask
+        raise ConfigurationError(
+            f"{', '.join(sizes)} cannot be translated for scheduler {scheduler!r}; say it in its own "
+            "words in native_specification of [parallel-cluster]"
+        )
+    return []
