@@ -14,6 +14,7 @@ from contextlib import ExitStack, redirect_stderr
 from functools import partial
 from typing import Any
 
+import on_cluster
 import watching
 from measuring import Row, against, duration, in_turns, process, timed
 from peers import installed_pools, joblib_map, stock_soma
@@ -255,4 +256,5 @@ CASES: dict[str, Callable[[], Iterator[Row]]] = {
     "memory-local": memory_local,
     "memory-cluster": memory_cluster,
     "import": import_time,
+    "slurm": on_cluster.on_cluster,
 }

@@ -6,13 +6,19 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 ProgressOption = bool | Callable[[int, int], object] | None
-Report = Callable[[int, int], None]
 
 _DELAY = 1.5  # seconds a map has lasted when its bar appears unasked
 _REFRESH = 0.25  # seconds
+
+
+class Report(Protocol):
+    """Takes what is new of a map."""
+
+    def __call__(self, ended: int, failed: int, jobs: str = "") -> None:
+        """Take how many tasks have ended since the last call, how many of them failed, and how jobs are."""
 
 
 @contextmanager
@@ -30,9 +36,8 @@ def reporting(progress: ProgressOption, total: int, name: str) -> Iterator[Repor
 
     Yields
     ------
-    callable or None
-        To be called with the numbers of tasks that have ended and that have failed since the last
-        call; None where nobody wants to know.
+    Report or None
+        None where nobody wants to know.
     """
     if callable(progress):
         yield _counting(progress, total)
@@ -47,8 +52,10 @@ def _counting(listener: Callable[[int, int], object], total: int) -> Report:
     done = 0
     lock = threading.Lock()
 
-    def report(ended: int, _failed: int) -> None:
+    def report(ended: int, failed: int, jobs: str = "") -> None:  # noqa: ARG001
         nonlocal done
+        if not ended:
+            return
         with lock:
             done += ended
             listener(done, total)
@@ -69,6 +76,7 @@ class _Bar:
         self._name = name
         self._delay = delay
         self._done = self._failed = 0
+        self._jobs = ""
         self._over = threading.Event()
 
     @contextmanager
@@ -81,9 +89,10 @@ class _Bar:
             self._over.set()
             thread.join()
 
-    def _report(self, ended: int, failed: int) -> None:
+    def _report(self, ended: int, failed: int, jobs: str = "") -> None:
         self._done += ended
         self._failed += failed
+        self._jobs = jobs or self._jobs
 
     def _draw(self) -> None:
         if self._over.wait(self._delay) and self._delay:
@@ -96,7 +105,7 @@ class _Bar:
             self._update(bar)
 
     def _update(self, bar: Any) -> None:
-        if self._failed:
-            bar.set_postfix(failed=self._failed, refresh=False)
+        failed = f"{self._failed} failed" if self._failed else ""
+        bar.set_postfix_str(", ".join(filter(None, [failed, self._jobs])), refresh=False)
         bar.update(self._done - bar.n)
         bar.refresh()

@@ -95,7 +95,6 @@ class MapRun:
         self._run = run
         self._outcomes = Outcomes(work or RememberedWork.of(manifest))
         self._follower: Follower | None = None
-        self._state: State | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -130,14 +129,16 @@ class MapRun:
             self._run = self._follower = None
 
     def status(self) -> RunStatus:
-        """Look how far the run is."""
-        state = self._look(strict=False)
-        outcomes = self._outcomes
-        phase = "done" if outcomes.complete else state.phase if state else "running"
-        failed = outcomes.failed
+        """Look how far the run is, without fetching results."""
+        run = self._connected()
+        content = run.state()
+        if not content:
+            run.sizes()  # an engine that has not spoken yet has a directory
+            return RunStatus("running", self.manifest.tasks, 0, 0, [])
+        state = State.loads(content)
         return RunStatus(
-            phase, self.manifest.tasks, outcomes.settled - failed, failed,
-            state.jobs if state else [], state.error if state else "",
+            state.phase, self.manifest.tasks, state.settled - state.failed, state.failed,
+            state.jobs, state.error,
         )  # fmt: skip
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -176,6 +177,11 @@ class MapRun:
         self._connected().remove()
         forget(self.run_id)
 
+    def forget(self) -> None:
+        """Remove what is remembered of the run here only: its cluster cannot be reached any more."""
+        self.close()
+        forget(self.run_id)
+
     def logs(self) -> dict[str, str]:
         """Return what the engine and the jobs have written, by name."""
         run = self._connected()
@@ -193,11 +199,10 @@ class MapRun:
             self._run = RemoteRun(cluster, self.manifest.directory)
         return self._run
 
-    def _look(self, *, strict: bool = True) -> State | None:
+    def _look(self) -> State | None:
         if self._follower is None:
             self._follower = Follower(self._connected(), self._outcomes)
-        self._state = self._follower.look(strict=strict)
-        return self._state
+        return self._follower.look()
 
 
 def finish(outcomes: Outcomes) -> list[Any]:

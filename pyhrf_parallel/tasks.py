@@ -6,9 +6,12 @@ import os
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pyhrf_parallel.errors import ArgumentMismatchError, ArgumentTypeError, RemoteException
+
+if TYPE_CHECKING:
+    from pyhrf_parallel.progress import Report
 
 Args = Sequence[Any]
 Kwargs = Mapping[str, Any]
@@ -201,11 +204,11 @@ class Outcomes(Ledger):
     ----------
     work : Work
         The tasks.
-    on_progress : callable, optional
-        Called as ``on_progress(finished, failed)`` with the numbers that were just added.
+    on_progress : Report, optional
+        Told what is new.
     """
 
-    def __init__(self, work: Work, on_progress: Callable[[int, int], None] | None = None) -> None:
+    def __init__(self, work: Work, on_progress: Report | None = None) -> None:
         super().__init__(len(work), stop_at_failure=work.options.on_error == "raise")
         self.work = work
         self.on_progress = on_progress
@@ -230,6 +233,11 @@ class Outcomes(Ledger):
         self.note_failed(index)
         if self.on_progress:
             self.on_progress(1, 1)
+
+    def note_jobs(self, text: str) -> None:
+        """Let the user see how the jobs are that run the tasks."""
+        if self.on_progress:
+            self.on_progress(0, 0, text)
 
     def first_failure(self) -> RemoteException | None:
         """Return the failure with the lowest index, knowing of all the others."""

@@ -183,6 +183,12 @@ class Engine:
         row = self._rows[name]
         return "\n".join(filter(None, [row.reason, self._tail(name)])) or f"exit {row.exit_value}"
 
+    def cancel(self) -> None:
+        """Stop all jobs that have not ended, and say so."""
+        self.cancel_jobs()
+        self._read()
+        self.say("cancelled")
+
     def cancel_jobs(self) -> None:
         """Stop all jobs that have not ended."""
         running = [row for row in self._rows.values() if row.status not in _ENDED]
@@ -194,7 +200,10 @@ class Engine:
 
     def say(self, phase: str, error: str = "") -> None:
         """Write the state down, if it is new."""
-        state = State(phase, os.getpid(), os.uname().nodename, error, list(self._rows.values()))
+        state = State(
+            phase, os.getpid(), os.uname().nodename, error,
+            self._ledger.settled, self._ledger.failed, list(self._rows.values()),
+        )  # fmt: skip
         if state != self._written:
             state.write(Path())
             self._written = state
@@ -249,13 +258,16 @@ def main() -> None:
         engine.run()
     except _Cancelled:
         if engine is not None:
-            engine.cancel_jobs()
-            engine.say("cancelled")
+            engine.cancel()
         else:
             State("cancelled", *here).write(Path())
     except BaseException as error:
         traceback.print_exc()
-        State("failed", *here, f"{error}" or type(error).__name__).write(Path())
+        reason = f"{error}" or type(error).__name__
+        if engine is not None:
+            engine.say("failed", reason)
+        else:
+            State("failed", *here, reason).write(Path())
     if plan.attached:  # the parent reads what there is, and then kills this process
         threading.Event().wait()
     os._exit(0)  # the engine's threads would not let the interpreter end

@@ -40,13 +40,8 @@ class Follower:
         self._outcomes = outcomes
         self._streams: dict[str, RecordStream] = {}
 
-    def look(self, *, strict: bool = True) -> State | None:
+    def look(self) -> State | None:
         """Take in all new records; return the engine's state as it was before.
-
-        Parameters
-        ----------
-        strict : bool
-            Whether an engine that has given up is an error.
 
         Raises
         ------
@@ -59,7 +54,9 @@ class Follower:
             base = name.removesuffix(PART)
             if base.endswith(RECORDS):
                 self._take(name, size, self._streams.setdefault(base, RecordStream()))
-        if strict and state and state.phase == "failed" and not self._outcomes.complete:
+        if state:
+            self._outcomes.note_jobs(state.summary())
+        if state and state.phase == "failed" and not self._outcomes.complete:
             raise SubmissionError(f"The jobs could not be run on {state.host}: {state.error}")
         return state
 

@@ -98,6 +98,8 @@ class State:
         Its machine.
     error : str
         Why the engine gave up.
+    settled, failed : int
+        How many tasks have ended, and how many of them failed.
     jobs : list of JobRow
         All jobs of the run, the last one first submitted last.
     """
@@ -106,11 +108,20 @@ class State:
     pid: int
     host: str
     error: str = ""
+    settled: int = 0
+    failed: int = 0
     jobs: list[JobRow] = field(default_factory=list)
 
     def write(self, directory: Path) -> None:
         """Write the state to a run's directory."""
         write_then_rename(directory / STATE, json.dumps(asdict(self)).encode())
+
+    def summary(self) -> str:
+        """Say how many jobs run and wait."""
+        running = sum(job.status == "running" for job in self.jobs)
+        waiting = sum(job.status not in ("running", "done", "failed") for job in self.jobs)
+        counts = [f"{running} running"] * bool(running) + [f"{waiting} queued"] * bool(waiting)
+        return f"jobs: {', '.join(counts)}" if counts else ""
 
     @classmethod
     def loads(cls, content: bytes) -> Self:

@@ -164,12 +164,20 @@ def cancel(run_id: str, as_json: bool) -> None:
 @click.command(short_help="Stop runs, and remove all that they have there and here.")
 @click.argument("run_ids", metavar="RUN_ID...", nargs=-1)
 @click.option("--all-done", is_flag=True, help="All that are over: done, failed or cancelled.")
+@click.option(
+    "--forget", is_flag=True, help="Do not connect: only remove what is known of the runs here."
+)
 @console.yes_option
 @console.json_option
-def clean(run_ids: Sequence[str], all_done: bool, yes: bool, as_json: bool) -> None:
-    """Stop the runs RUN_ID... if they are not over, and remove all of them, results included."""
+def clean(run_ids: Sequence[str], all_done: bool, forget: bool, yes: bool, as_json: bool) -> None:
+    """Stop the runs RUN_ID... if they are not over, and remove all of them, results included.
+
+    With --forget, for a cluster that cannot be reached any more, what the runs have there stays.
+    """
     if bool(run_ids) == all_done:
         raise click.UsageError("give either the ids of runs, or --all-done")
+    if forget and all_done:
+        raise click.UsageError("--forget needs the ids of runs")
     if all_done:
         manifests = [m for m in known_runs() if _progress(m)["phase"] in _OVER]
     else:
@@ -177,7 +185,7 @@ def clean(run_ids: Sequence[str], all_done: bool, yes: bool, as_json: bool) -> N
         manifests = list({(m := find(name).manifest).run_id: m for name in run_ids}.values())
     if manifests:
         _ask(manifests, yes=yes)
-    errors = {m.run_id: error for m in manifests if (error := _clean(m.run_id))}
+    errors = {m.run_id: error for m in manifests if (error := _clean(m.run_id, here_only=forget))}
     cleaned = [m.run_id for m in manifests if m.run_id not in errors]
     if as_json:
         console.print_json({"cleaned": cleaned, "errors": errors})
@@ -194,11 +202,14 @@ def _ask(manifests: Sequence[Manifest], *, yes: bool) -> None:
     console.confirm("Remove these with their results?", yes=yes)
 
 
-def _clean(run_id: str) -> str:
+def _clean(run_id: str, *, here_only: bool) -> str:
     """Return why it was impossible; empty if it was not."""
     try:
         with find(run_id) as run:
-            run.clean()
+            if here_only:
+                run.forget()
+            else:
+                run.clean()
     except ParallelError as error:
         return str(error)
     return ""

@@ -522,7 +522,8 @@ class TestRuns:
     def test_a_cluster_that_is_gone_does_not_hide_the_others(
         self, command: Command, client_home: Path
     ) -> None:
-        run_id = self.submit(math.sqrt, 4)
+        run_id, lost = self.submit(math.sqrt, 4), self.submit(math.sqrt, 9)
+        forgotten = MapRun.load(lost).manifest
         known = client_home / ".ssh" / "known_hosts"
         keys = known.read_text()
         known.write_text("")
@@ -532,7 +533,11 @@ class TestRuns:
         printed = command("clean", run_id, "--yes")
         assert printed.status == 1
         assert run_id in printed.err
+        assert command("clean", "--all-done", "--forget", "--yes").status == 2
+        assert command("clean", lost, "--forget", "--yes").out == f"Cleaned: {lost}.\n"
+        assert lost not in command("runs").out
         known.write_text(keys)
+        MapRun(forgotten).clean()  # it is not gone after all
         assert command("clean", run_id, "--yes").status == 0
 
     def test_where_results_cannot_go(self, command: Command, tmp_path: Path) -> None:

@@ -175,6 +175,13 @@ class TestFailures:
         assert isinstance(results[1].__cause__, TypeError)
 
 
+def for_tasks(directory: Path) -> Path:
+    """Make a directory that tasks can write to: on a cluster they run in another account."""
+    directory.mkdir()
+    directory.chmod(0o777)
+    return directory
+
+
 @worker_mode
 class TestLostTasks:
     """A task whose process dies costs nothing but itself."""
@@ -224,8 +231,7 @@ class TestLostTasks:
         assert remote_map(cases.add, [(1,)], mode=mode) == [3]
 
     def test_it_is_tried_once_without_retries(self, mode: str, tmp_path: Path) -> None:
-        place = tmp_path / "starts"
-        place.mkdir()
+        place = for_tasks(tmp_path / "starts")
         remote_map(
             cases.count_and_exit,
             [(str(place), i, 2) for i in range(4)],
@@ -237,8 +243,7 @@ class TestLostTasks:
 
     def test_retries(self, mode: str, tmp_path: Path) -> None:
         for retries, survives in ((2, True), (1, False)):
-            place = tmp_path / f"starts-{retries}"
-            place.mkdir()
+            place = for_tasks(tmp_path / f"starts-{retries}")
             calls = [(str(place), i, 2, 2) for i in range(4)]
             results = remote_map(
                 cases.count_and_exit, calls, mode=mode, on_error="return", retries=retries

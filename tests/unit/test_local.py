@@ -110,8 +110,12 @@ def test_max_nbytes_of_joblib_is_used() -> None:
 
 
 def test_processes_are_used_again() -> None:
+    def pid() -> int:
+        time.sleep(0.1)  # so that both take part
+        return os.getpid()
+
     def pids() -> set[int]:
-        return set(remote_map(os.getpid, [()] * 50, mode="local", n_jobs=2))
+        return set(remote_map(pid, [()] * 20, mode="local", n_jobs=2))
 
     assert pids() & pids()
 

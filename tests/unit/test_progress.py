@@ -39,7 +39,13 @@ def test_a_bar_on_request(mode: str, capsys: pytest.CaptureFixture[str]) -> None
     assert out == ""
     assert "fail_at: 100%" in err
     assert "6/6" in err
-    assert "failed=1" in err
+    assert "1 failed" in err
+
+
+def test_a_bar_tells_how_the_jobs_are(capsys: pytest.CaptureFixture[str]) -> None:
+    naps = [(0.8,)] * 4
+    remote_map(time.sleep, naps, mode="remote_cluster", n_jobs=2, progress=True)
+    assert "jobs: 2 running" in capsys.readouterr().err
 
 
 def test_no_bar_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
