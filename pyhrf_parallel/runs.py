@@ -132,14 +132,18 @@ class MapRun:
         """Look how far the run is, without fetching results."""
         run = self._connected()
         content = run.state()
-        if not content:
+        if content:
+            state = State.loads(content)
+        else:
             run.sizes()  # an engine that has not spoken yet has a directory
-            return RunStatus("running", self.manifest.tasks, 0, 0, [])
-        state = State.loads(content)
+            state = State("running", 0, "")
+        # The results that are here already may be ahead of the engine's last word.
+        known = self._outcomes
+        phase = "done" if known.complete else state.phase
+        settled, failed = max((state.settled, state.failed), (known.settled, known.failed))
         return RunStatus(
-            state.phase, self.manifest.tasks, state.settled - state.failed, state.failed,
-            state.jobs, state.error,
-        )  # fmt: skip
+            phase, self.manifest.tasks, settled - failed, failed, state.jobs, state.error
+        )
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the end of the run, `timeout` seconds at most; return whether it has come."""

@@ -34,6 +34,7 @@ from pyhrf_parallel.runner import Cursor
 from pyhrf_parallel.tasks import Ledger, available_cpus
 from pyhrf_parallel.worker import CLAIMS, PAYLOAD, command, describe_death, read_log_tail
 
+_SUBMISSION = 3.0  # seconds that a submission under way may take
 _HOPELESS = 2  # rounds in a row in which no job ran a task
 _ENDED = (constants.DONE, constants.FAILED)
 
@@ -132,6 +133,16 @@ class Engine:
 
     def _look(self, workflow_id: int) -> bool:
         """Take in what is new; return whether the round is over."""
+        over = self._look_at_jobs(workflow_id)
+        self._read()
+        self.say("running")
+        if self._ledger.complete and not over:  # what still runs is not needed: a task has failed
+            self.cancel_jobs()
+            return True
+        return over
+
+    def _look_at_jobs(self, workflow_id: int) -> bool:
+        """Take in how the jobs are; return whether all have ended."""
         # Each job's own row: the workflow's status tells nothing of failed jobs.
         elements = self._controller.workflow_elements_status(workflow_id)[0]
         names = self._controller.jobs([element[0] for element in elements])
@@ -144,13 +155,7 @@ class Engine:
             self._rows[name] = JobRow(
                 name, status, ended[1] if ended else None, str(scheduler_id or "") or None, reason
             )
-        self._read()
-        self.say("running")
-        over = all(element[1] in _ENDED for element in elements)
-        if self._ledger.complete and not over:  # what still runs is not needed: a task has failed
-            self.cancel_jobs()
-            return True
-        return over
+        return all(element[1] in _ENDED for element in elements)
 
     def _read(self) -> None:
         for path in Path().glob(f"*{RECORDS}*"):
@@ -191,12 +196,33 @@ class Engine:
 
     def cancel_jobs(self) -> None:
         """Stop all jobs that have not ended."""
-        running = [row for row in self._rows.values() if row.status not in _ENDED]
+        # soma-workflow's own way waits for news of the workflow, which may have had its last.
         if self._plan.scheduler == "slurm":
-            self._slurm.cancel([row.scheduler_id for row in running if row.scheduler_id])
+            self._slurm.closed = True
+            self._slurm.cancel(self._submitted())
+        elif self._plan.scheduler == "local_basic":
+            _kill_children()
+        else:
+            for workflow_id in self._controller.workflows():
+                with suppress(Exception):  # an engine that cannot be asked has no jobs
+                    self._controller.stop_workflow(workflow_id)
+
+    def _submitted(self) -> list[str]:
+        """Return the jobs that have not ended, by the scheduler's id."""
+        deadline = time.monotonic() + _SUBMISSION
         for workflow_id in self._controller.workflows():
-            with suppress(Exception):  # an engine that cannot be asked has no jobs
-                self._controller.stop_workflow(workflow_id)
+            while True:
+                self._look_at_jobs(workflow_id)
+                running = [row for row in self._rows.values() if row.status not in _ENDED]
+                # One may be on its way to the scheduler just now.
+                if all(row.scheduler_id for row in running) or time.monotonic() > deadline:
+                    break
+                time.sleep(self._plan.refresh)
+        return [
+            row.scheduler_id
+            for row in self._rows.values()
+            if row.scheduler_id and row.status not in _ENDED
+        ]
 
     def say(self, phase: str, error: str = "") -> None:
         """Write the state down, if it is new."""
@@ -219,14 +245,18 @@ def _check_payload(plan: Plan) -> None:
 
 def _die_with_parent() -> None:
     """Wait for the end of stdin: the parent has died, or it would have killed this process."""
+    sys.stdin.read()
+    _kill_children()
+    remove_directory(Path.cwd())
+    os.killpg(0, signal.SIGKILL)
+
+
+def _kill_children() -> None:
     import psutil
 
-    sys.stdin.read()
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    remove_directory(Path.cwd())
-    os.killpg(0, signal.SIGKILL)
 
 
 def _limit_threads(plan: Plan) -> None:

@@ -154,6 +154,8 @@ class Commands:
         self._asked = -1e9
         #: What sbatch said of jobs that it refused, by job name.
         self.refusals: dict[str, str] = {}
+        #: Whether nothing is to be submitted any more.
+        self.closed = False
 
     def call(self, argv: list[str]) -> tuple[str, str]:
         """Run a command; return its output and, if it failed, what it said."""
@@ -209,6 +211,8 @@ def adapt(commands: Commands) -> None:
         return as_soma_row(job)
 
     def run_job(self: Any, script_file: str | None = None, **_: Any) -> str | None:
+        if commands.closed:
+            return None
         # In the run's directory, which goes with the run; the adapter's own place is /tmp.
         script = script_file or self.build_slurm_script(f"./{self.jobName}.sh")
         out, error = commands.call(self.sbatch_command(script))

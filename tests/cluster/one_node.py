@@ -286,12 +286,11 @@ class OneNode:
             ("sshd.pid", "sshd"),
         ):
             self.stop(self.base / pid_file, name)
-        for pid in self.processes():
+        everything = "ps", "-o", "pid=", "-u", self.user  # with SSH sessions that hang
+        for pid in self.command(*everything).split():
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        wait_for(
-            lambda: not self.command("ps", "-o", "pid=", "-u", self.user).strip(), 10, "no process"
-        )
+                os.kill(int(pid), signal.SIGKILL)
+        wait_for(lambda: not self.command(*everything).strip(), 10, "no process")
         run("userdel", self.user)
         shutil.rmtree(self.base, ignore_errors=True)
 

@@ -306,7 +306,15 @@ def test_a_directory_that_others_may_write_to(cluster: OneNode) -> None:
         on_cluster(cases.add, [(1,)], config={"parallel-cluster": given})
 
 
-@pytest.mark.parametrize("scheduler", ["slurm"], indirect=True)
+@once
+def test_the_end_of_a_map_never_waits_for_an_engine_that_has_nothing_to_say() -> None:
+    began = time.monotonic()
+    for _ in range(6):  # it did in every other run, for ten seconds
+        assert remote_map(cases.add, [(1,)], mode="remote_cluster") == [3]
+    assert time.monotonic() - began < 20
+
+
+@slurm_only
 def test_a_dry_run_sends_nothing(client_home: Path, cluster: OneNode) -> None:
     (client_home / ".ssh" / "known_hosts").write_text("")  # it does not even connect
     preview = submit_map(
