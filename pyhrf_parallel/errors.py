@@ -45,6 +45,18 @@ class NoFilesError(ClusterConnectionError):
     """The cluster lets the user log in, but gives no access to files by SFTP."""
 
 
+class TreatmentDataError(ParallelError, ValueError):
+    """The data of a treatment cannot be analysed as they are; the message names the file."""
+
+
+class TreatmentError(ParallelError):
+    """A treatment failed.
+
+    The message names the treatment, its regions or jobs that failed, and what was not run because of it;
+    ``__cause__`` is the first failure.
+    """
+
+
 class RunNotFoundError(ParallelError, LookupError):
     """There is no run of that name."""
 

@@ -1,0 +1,280 @@
+"""The data of a treatment: BOLD runs, a parcellation, events; and what of them one region has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from nibabel.filebasedimages import ImageFileError
+from numpy.typing import NDArray
+
+from pyhrf_parallel.errors import TreatmentDataError
+from pyhrf_parallel.treatments.tables import read_confounds, read_events
+
+Array = NDArray[np.floating[Any]]
+Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+_AFFINE_TOLERANCE = 1e-3  # mm
+_TR_TOLERANCE = 0.01  # of the header's value
+
+
+@dataclass
+class ROIData:
+    """What an analyser gets: the data of one region.
+
+    Attributes
+    ----------
+    roi_id : int
+        Its label in the parcellation.
+    signals : list of ndarray of shape (n_scans, n_voxels)
+        For each run, in the unit of the images.
+    voxels : ndarray of shape (n_voxels, 3)
+        Indices of the voxels in the images.
+    events : list of DataFrame
+        For each run: ``onset`` and ``duration`` in seconds, ``trial_type``.
+    confounds : list of DataFrame or None
+        For each run, shape (n_scans, n_confounds).
+    tr : float
+        Repetition time, in seconds.
+    """
+
+    roi_id: int
+    signals: list[Array]
+    voxels: NDArray[np.integer[Any]]
+    events: list[pd.DataFrame]
+    confounds: list[pd.DataFrame] | None
+    tr: float
+
+    @property
+    def n_voxels(self) -> int:
+        """The number of voxels."""
+        return len(self.voxels)
+
+    def without_signals(self) -> ROIData:
+        """Return what is worth keeping beside a result."""
+        return replace(self, signals=[], confounds=None)
+
+
+@dataclass(frozen=True)
+class FmriData:
+    """One subject's files.
+
+    Parameters
+    ----------
+    bold : path or list of paths
+        4-D NIfTI images, one for each run, of one shape and affine.
+    parcellation : path
+        3-D NIfTI image of whole numbers in the space of the BOLD images; 0 is no region.
+    events : path or list of paths
+        For each run a BIDS ``events.tsv`` or a paradigm ``.csv`` of pyhrf; or one paradigm with a session
+        for each run.
+    tr : float
+        Repetition time, in seconds.
+    confounds : path or list of paths, optional
+        For each run a tsv with a heading and a row for each scan, as fMRIPrep writes it.
+
+    Raises
+    ------
+    TreatmentDataError
+        When the data are read: if shapes, affines, repetition times, lengths or labels do not fit
+        together, naming the file.
+    """
+
+    bold: tuple[str, ...]
+    parcellation: str
+    events: tuple[str, ...]
+    tr: float
+    confounds: tuple[str, ...] = field(default=())
+
+    @classmethod
+    def of(
+        cls, bold: Files, parcellation: str | os.PathLike[str], events: Files, tr: float,
+        confounds: Files | None = None,
+    ) -> FmriData:  # fmt: skip
+        """Make it of paths of any kind, relative ones being made absolute."""
+        return cls(
+            _paths(bold), os.path.abspath(parcellation), _paths(events), float(tr),  # noqa: PTH100
+            _paths(confounds or ()),
+        )  # fmt: skip
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What has been read does not travel.
+        return type(self), (self.bold, self.parcellation, self.events, self.tr, self.confounds)
+
+    @property
+    def files(self) -> list[str]:
+        """All files that are read."""
+        return [*self.bold, self.parcellation, *dict.fromkeys(self.events), *self.confounds]
+
+    @cached_property
+    def images(self) -> list[nib.Nifti1Pair]:
+        """The BOLD images, checked; their data are read when they are needed."""
+        if not self.bold:
+            raise TreatmentDataError("no BOLD image given")
+        images = [_load(path, 4) for path in self.bold]
+        first = images[0]
+        for path, image in zip(self.bold, images, strict=True):
+            _check_space(path, image, first.shape[:3], first.affine, self.bold[0])
+            self._check_tr(path, image)
+        return images
+
+    @cached_property
+    def labels(self) -> NDArray[np.integer[Any]]:
+        """The parcellation, shape as the images'; voxels without a usable signal have 0."""
+        image, bold = _load(self.parcellation, 3), self.images[0]
+        _check_space(self.parcellation, image, bold.shape[:3], bold.affine, self.bold[0])
+        values = np.asanyarray(image.dataobj)
+        rounded = np.round(values)
+        if not np.array_equal(values, rounded):
+            raise TreatmentDataError(f"{self.parcellation}: its labels are not whole numbers")
+        labels: NDArray[np.int64] = rounded.astype(np.int64)
+        labels[~self._usable] = 0
+        if not labels.any():
+            raise TreatmentDataError(
+                f"{self.parcellation}: no region has a voxel with a usable signal in {self.bold[0]}"
+            )
+        return labels
+
+    @cached_property
+    def _usable(self) -> NDArray[np.bool_]:
+        """Where the signal of every run is finite, not constant and positive on average."""
+        usable = np.ones(self.images[0].shape[:3], bool)
+        for image in self.images:
+            data = np.asanyarray(image.dataobj)
+            with np.errstate(invalid="ignore"):
+                usable &= np.isfinite(data).all(axis=3) & (np.ptp(data, axis=3) > 0)
+                usable &= data.mean(axis=3) > 0
+        return usable
+
+    @cached_property
+    def n_dropped(self) -> int:
+        """How many voxels of regions have no usable signal, and are left out."""
+        before = np.count_nonzero(np.asanyarray(_load(self.parcellation, 3).dataobj))
+        return int(before - np.count_nonzero(self.labels))
+
+    @cached_property
+    def roi_ids(self) -> list[int]:
+        """The labels of the regions, the biggest first; of the same size in their order."""
+        ids, sizes = np.unique(self.labels[self.labels != 0], return_counts=True)
+        return [int(ids[i]) for i in np.argsort(-sizes, kind="stable")]
+
+    @cached_property
+    def design_tables(self) -> tuple[list[pd.DataFrame], list[pd.DataFrame] | None]:
+        """Events and confounds of each run, checked against its length."""
+        n_runs = len(self.images)
+        scans = [image.shape[3] for image in self.images]
+        paths = self.events if len(self.events) == n_runs else self.events * n_runs
+        if len(paths) != n_runs or len(self.confounds) not in (0, n_runs):
+            raise TreatmentDataError(
+                f"{n_runs} BOLD runs, {len(self.events)} files of events, {len(self.confounds)} of "
+                "confounds: give as many of each (confounds may be left out)"
+            )
+        events = []
+        for run, (path, n_scans) in enumerate(zip(paths, scans, strict=True)):
+            sessions = n_runs if len(self.events) == 1 else 1
+            events.append(read_events(Path(path), run if sessions > 1 else 0, sessions))
+            _check_onsets(path, events[-1], n_scans * self.tr)
+        if not self.confounds:
+            return events, None
+        return events, [
+            read_confounds(Path(path), n) for path, n in zip(self.confounds, scans, strict=True)
+        ]
+
+    def rois(self) -> Iterator[ROIData]:
+        """Give the data of each region in the order of `roi_ids`."""
+        events, confounds = self.design_tables
+        inside = self.labels != 0
+        labels = self.labels[inside]
+        # One pass over each image; then rows, and not a mask over the whole image for each region.
+        runs = [np.asanyarray(image.dataobj)[inside] for image in self.images]
+        order = np.argsort(labels, kind="stable")
+        ids, starts = np.unique(labels[order], return_index=True)
+        rows_of = dict(zip(ids.tolist(), np.split(order, starts[1:]), strict=True))
+        voxels = np.argwhere(inside)
+        for roi_id in self.roi_ids:
+            rows = rows_of[roi_id]
+            # The memory layout is part of the result: sums over it differ in the last bits.
+            signals: list[Array] = [np.ascontiguousarray(run[rows].T, np.float64) for run in runs]
+            yield ROIData(roi_id, signals, voxels[rows], events, confounds, self.tr)
+
+    def check(self) -> None:
+        """Read and check everything.
+
+        Raises
+        ------
+        TreatmentDataError
+            Saying which file does not fit, and what was expected.
+        """
+        _ = self.roi_ids, self.design_tables
+
+    def moved(self, directory: str | os.PathLike[str]) -> FmriData:
+        """Return the same files in another directory."""
+
+        def there(path: str) -> str:
+            return os.path.join(directory, os.path.basename(path))  # noqa: PTH118, PTH119
+
+        return replace(
+            self,
+            bold=tuple(map(there, self.bold)),
+            parcellation=there(self.parcellation),
+            events=tuple(map(there, self.events)),
+            confounds=tuple(map(there, self.confounds)),
+        )
+
+    def _check_tr(self, path: str, image: nib.Nifti1Pair) -> None:
+        unit = image.header.get_xyzt_units()[1]
+        found = float(image.header.get_zooms()[3]) * {"msec": 1e-3, "usec": 1e-6}.get(unit, 1.0)
+        if not 0 < self.tr < np.inf:
+            raise TreatmentDataError(f"the TR is {self.tr:g} s")
+        # Many programs leave 0 or 1 there.
+        if found not in (0, 1) and abs(found - self.tr) > _TR_TOLERANCE * found:
+            raise TreatmentDataError(
+                f"{path}: its header has a TR of {found:g} s, and {self.tr:g} s was given"
+            )
+
+
+def _paths(files: Files) -> tuple[str, ...]:
+    one = isinstance(files, (str, os.PathLike))
+    each: Sequence[str | os.PathLike[str]] = [files] if one else files  # type: ignore[assignment,list-item]
+    return tuple(os.path.abspath(path) for path in each)  # noqa: PTH100
+
+
+def _load(path: str, ndim: int) -> nib.Nifti1Pair:
+    try:
+        image = nib.load(path)
+    except (OSError, ImageFileError) as error:
+        raise TreatmentDataError(f"{path} cannot be read as an image: {error}") from error
+    if not isinstance(image, nib.Nifti1Pair):
+        raise TreatmentDataError(f"{path} is no NIfTI image")
+    if image.ndim != ndim:
+        raise TreatmentDataError(f"{path} has shape {image.shape}: {ndim} dimensions are expected")
+    return image
+
+
+def _check_space(
+    path: str, image: nib.Nifti1Pair, shape: tuple[int, ...], affine: Array, reference: str
+) -> None:
+    if image.shape[:3] != shape:
+        raise TreatmentDataError(
+            f"{path} has shape {image.shape[:3]}, and {reference} has {shape}: resample one of them"
+        )
+    if not np.allclose(image.affine, affine, atol=_AFFINE_TOLERANCE):
+        raise TreatmentDataError(
+            f"{path} and {reference} have different affines: resample one of them"
+        )
+
+
+def _check_onsets(path: str, events: pd.DataFrame, end: float) -> None:
+    last = events["onset"].max()
+    if last >= end or events["onset"].min() < 0:
+        raise TreatmentDataError(
+            f"{path}: onsets from {events['onset'].min():g} to {last:g} s, and the scans are from 0 to "
+            f"{end:g} s"
+        )

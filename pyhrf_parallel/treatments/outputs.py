@@ -1,0 +1,128 @@
+"""What a treatment writes for people and other programs: images, tables, provenance."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pyhrf_parallel.treatments.analysers import Estimates
+from pyhrf_parallel.treatments.fmri_data import ROIData
+from pyhrf_parallel.treatments.results import OK, Result
+from pyhrf_parallel.version import __version__
+
+if TYPE_CHECKING:
+    from pyhrf_parallel.treatments.roi_treatment import ROITreatment
+
+RESPONSES = "responses.tsv"
+REGIONS = "regions.tsv"
+PROVENANCE = "provenance.json"
+_PACKAGES = ("nibabel", "nilearn", "numpy", "pandas", "scipy")
+
+
+def write_outputs(treatment: ROITreatment, results: Sequence[Result]) -> list[Path]:
+    """Write the maps, the responses, a table of the regions, and how all of it was made.
+
+    Returns
+    -------
+    list of Path
+        The files, in the treatment's `output_dir`. Voxels of no region, and of regions that have failed,
+        are NaN in the maps.
+    """
+    place = Path(treatment.output_dir)
+    place.mkdir(parents=True, exist_ok=True)
+    estimates = [(roi, found) for roi, found, _ in results if isinstance(found, Estimates)]
+    reference = treatment.fmri_data.images[0]
+    files = [
+        _write(place / f"{name}.nii.gz", image.to_filename)
+        for name, image in _images(estimates, reference).items()
+    ]
+    responses = _responses(estimates)
+    if responses is not None:
+        files.append(_write_table(place / RESPONSES, responses))
+    files.append(_write_table(place / REGIONS, _regions(results)))
+    text = json.dumps(_provenance(treatment, results), indent=2)
+    files.append(_write(place / PROVENANCE, lambda path: Path(path).write_text(text)))
+    return files
+
+
+def _images(
+    estimates: Sequence[tuple[ROIData, Estimates]], reference: nib.Nifti1Pair
+) -> dict[str, nib.Nifti1Image]:
+    names = {name: array.shape[1:] for _, found in estimates for name, array in found.maps.items()}
+    images = {}
+    for name, rest in names.items():
+        volume: NDArray[np.float64] = np.full((*reference.shape[:3], *rest), np.nan)
+        for roi, found in estimates:
+            if name in found.maps:
+                volume[tuple(roi.voxels.T)] = found.maps[name]
+        images[name] = nib.Nifti1Image(volume, reference.affine)
+        images[name].header.set_xyzt_units("mm", "sec")
+    return images
+
+
+def _responses(estimates: Sequence[tuple[ROIData, Estimates]]) -> pd.DataFrame | None:
+    tables = [
+        found.responses.assign(region=roi.roi_id, n_voxels=roi.n_voxels)
+        for roi, found in estimates
+        if found.responses is not None
+    ]
+    if not tables:
+        return None
+    table = pd.concat(tables, ignore_index=True)
+    first = ["region", "n_voxels"]
+    return table[first + [name for name in table if name not in first]]
+
+
+def _regions(results: Sequence[Result]) -> pd.DataFrame:
+    rows = [
+        (roi.roi_id, roi.n_voxels, OK if report == OK else "failed",
+         "" if report == OK else report.strip().splitlines()[-1])
+        for roi, _, report in results
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=pd.Index(["region", "n_voxels", "status", "reason"]))
+
+
+def _provenance(treatment: ROITreatment, results: Sequence[Result]) -> dict[str, Any]:
+    data = treatment.fmri_data
+    return {
+        "analyser": repr(treatment.analyser),
+        "bold": list(data.bold),
+        "parcellation": data.parcellation,
+        "events": list(data.events),
+        "confounds": list(data.confounds),
+        "tr_seconds": data.tr,
+        "n_regions": len(results),
+        "n_voxels": sum(roi.n_voxels for roi, _, _ in results),
+        "n_voxels_dropped": data.n_dropped,
+        "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "by": f"{getpass.getuser()}@{platform.node()}",
+        "versions": {"python": platform.python_version(), "pyhrf_parallel": __version__}
+        | {name: version(name) for name in _PACKAGES},
+    }
+
+
+def _write_table(path: Path, table: pd.DataFrame) -> Path:
+    return _write(path, lambda part: table.to_csv(part, sep="\t", index=False, na_rep="n/a"))
+
+
+def _write(path: Path, save: Callable[[str], object]) -> Path:
+    """Save under a temporary name of the same kind first: a file with its real name is complete."""
+    part = path.with_name(f".part-{os.getpid()}-{path.name}")
+    try:
+        save(str(part))
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path

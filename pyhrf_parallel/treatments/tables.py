@@ -1,0 +1,104 @@
+"""Events and confounds: tables in text files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pyhrf_parallel.errors import TreatmentDataError
+
+_COLUMNS = ["onset", "duration", "trial_type"]
+_PARADIGM = ["session", "trial_type", "onset", "duration", "amplitude"]
+
+
+def read_events(path: Path, run: int, n_runs: int) -> pd.DataFrame:
+    """Read the events of one run.
+
+    Parameters
+    ----------
+    path : Path
+        A BIDS ``events.tsv`` of the run, or a paradigm ``.csv`` of pyhrf, which has no heading and the
+        columns session, trial type, onset and, if wanted, duration and amplitude.
+    run : int
+        Its number, from 0 on: the session of a paradigm that has several.
+    n_runs : int
+        How many there are.
+
+    Returns
+    -------
+    DataFrame
+        With the columns ``onset`` and ``duration`` (seconds) and ``trial_type``.
+
+    Raises
+    ------
+    TreatmentDataError
+        If the file is not of either kind, or has events without an onset.
+    """
+    table = _read(path) if path.suffix == ".tsv" else _read_paradigm(path, run, n_runs)
+    missing = [name for name in _COLUMNS if name not in table]
+    if missing:
+        raise TreatmentDataError(f"{path}: no column {', '.join(missing)}; found {list(table)}")
+    events: pd.DataFrame = table[_COLUMNS].copy()
+    for name in ("onset", "duration"):
+        events[name] = pd.to_numeric(events[name], errors="coerce")
+    if events.empty:
+        raise TreatmentDataError(f"{path}: no event of run {run}")
+    wrong = events.isna().any(axis=1) | ~np.isfinite(events["onset"])
+    if wrong.any():
+        line = int(np.flatnonzero(wrong)[0])
+        raise TreatmentDataError(
+            f"{path}: event {line} needs onset and duration in seconds and a trial_type, "
+            f"and is {table.iloc[line].to_dict()}"
+        )
+    events["trial_type"] = events["trial_type"].astype(str)
+    return events.reset_index(drop=True)
+
+
+def read_confounds(path: Path, n_scans: int) -> pd.DataFrame:
+    """Read the confounds of one run: a tsv with a heading and a row for each scan.
+
+    Missing values (as in the first row of a derivative) become the column's mean.
+
+    Raises
+    ------
+    TreatmentDataError
+        If there are not as many rows as scans, or a column is not of numbers.
+    """
+    table = _read(path)
+    if len(table) != n_scans:
+        raise TreatmentDataError(f"{path}: {len(table)} rows for a run of {n_scans} scans")
+    numbers = table.apply(pd.to_numeric, errors="coerce")
+    empty = [str(name) for name in numbers if numbers[name].isna().all()]
+    if empty:
+        raise TreatmentDataError(f"{path}: no numbers in the column {empty[0]!r}")
+    filled: pd.DataFrame = numbers.fillna(numbers.mean())
+    return filled
+
+
+def _read(path: Path, separator: str = "\t", header: int | None = 0) -> pd.DataFrame:
+    try:
+        table: pd.DataFrame = pd.read_csv(
+            path, sep=separator, header=header, keep_default_na=False, na_values=["n/a", ""]
+        )
+    except (OSError, ValueError) as error:  # pandas' errors of parsing are ValueErrors
+        raise TreatmentDataError(f"{path} cannot be read: {error}") from error
+    return table
+
+
+def _read_paradigm(path: Path, run: int, n_runs: int) -> pd.DataFrame:
+    table = _read(path, r"\s+", None)
+    found = table.shape[1]
+    if not 3 <= found <= len(_PARADIGM):  # noqa: PLR2004  (onsets alone are enough)
+        raise TreatmentDataError(
+            f"{path}: {found} columns, and a paradigm has {', '.join(_PARADIGM)}"
+        )
+    table.columns = pd.Index(_PARADIGM[:found])
+    sessions = sorted(set(table["session"]))
+    if len(sessions) != n_runs:
+        raise TreatmentDataError(
+            f"{path}: {len(sessions)} sessions for {n_runs} BOLD runs; give one file for each run"
+        )
+    session: pd.DataFrame = table[table["session"] == sessions[run]]
+    return session if "duration" in session else session.assign(duration=0.0)

@@ -1,0 +1,211 @@
+"""`ROITreatment`: the same results however it is run, the same as nilearn's, and failures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from nilearn.glm.first_level import FirstLevelModel
+from nilearn.maskers import NiftiMasker
+
+from pyhrf_parallel.errors import TreatmentDataError, TreatmentError
+from pyhrf_parallel.treatments import (
+    Estimates,
+    FIRAnalyser,
+    FmriData,
+    GLMAnalyser,
+    ROIData,
+    ROITreatment,
+)
+from pyhrf_parallel.treatments.roi_treatment import load_results
+from tests.treatments import analyses
+from tests.treatments.conftest import Subject
+
+DIFFERENCE = {"audio-video": {"audio": 1.0, "video": -1.0}}
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The last bits of a result depend on the number of threads of the linear algebra.
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+
+
+def image(path: Path) -> Any:
+    return nib.load(path).get_fdata()
+
+
+def real_subject(place: Path) -> FmriData:
+    return FmriData.of(
+        place / "subj0_bold_session0.nii.gz", place / "subj0_parcellation.nii.gz",
+        place / "paradigm_loc_av.csv", tr=2.4,
+    )  # fmt: skip
+
+
+def nilearn_model(data: FmriData, hrf_model: str) -> Any:
+    mask = nib.Nifti1Image((data.labels != 0).astype(np.int8), data.images[0].affine)
+    masker = NiftiMasker(mask, dtype="float64").fit()  # it reads single precision unasked
+    return FirstLevelModel(t_r=data.tr, hrf_model=hrf_model, mask_img=masker, slice_time_ref=0)
+
+
+@pytest.mark.filterwarnings("ignore")  # nilearn's of this test's own use of it
+def test_the_glm_is_that_of_nilearn(real_data: Path, tmp_path: Path) -> None:
+    data = real_subject(real_data)
+    analyser = GLMAnalyser(hrf_model="glover + derivative", contrasts=DIFFERENCE)
+    ROITreatment(data, analyser, tmp_path).run()
+    model = nilearn_model(data, "glover + derivative")
+    model.fit(data.bold[0], events=data.design_tables[0][0])
+    inside = data.labels != 0
+    for name, weights in {"audio": "audio", "audio-video": "audio-video"}.items():
+        found = model.compute_contrast(weights, output_type="all")
+        for ours, theirs in (
+            ("effect", "effect_size"),
+            ("variance", "effect_variance"),
+            ("z", "z_score"),
+        ):
+            expected = found[theirs].get_fdata()[inside]
+            values = image(tmp_path / f"{name}_{ours}.nii.gz")[inside]
+            np.testing.assert_allclose(values, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_several_runs_are_combined_as_nilearn_does(subject: Subject, tmp_path: Path) -> None:
+    data = subject.data()
+    ROITreatment(data, GLMAnalyser(hrf_model="spm"), tmp_path / "out").run()
+    model = nilearn_model(data, "spm")
+    model.fit(list(data.bold), events=data.design_tables[0])
+    for ours, theirs in (("effect", "effect_size"), ("z", "z_score")):
+        expected = model.compute_contrast("video", output_type=theirs).get_fdata()
+        values = image(tmp_path / "out" / f"video_{ours}.nii.gz")
+        np.testing.assert_allclose(values, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("analyser", [GLMAnalyser(contrasts=DIFFERENCE), FIRAnalyser()])
+def test_the_same_in_every_bit_however_it_is_run(
+    analyser: Any, real_data: Path, tmp_path: Path
+) -> None:
+    found = {}
+    for how in (None, "local", "cluster"):
+        treatment = ROITreatment(real_subject(real_data), analyser, tmp_path / str(how))
+        found[how] = treatment.run(how, n_jobs=2)
+        assert treatment.already_done()
+    for other in ("local", "cluster"):
+        for (roi, one, _), (same, two, _) in zip(found[None], found[other], strict=True):
+            assert roi.roi_id == same.roi_id
+            assert one.maps.keys() == two.maps.keys()
+            for name in one.maps:
+                assert np.array_equal(one.maps[name], two.maps[name]), (other, name)
+
+
+def test_outputs(subject: Subject, tmp_path: Path) -> None:
+    data, out = subject.data(), tmp_path / "out"
+    results = ROITreatment(data, FIRAnalyser(length=16), out).run()
+    assert sorted(path.name for path in out.iterdir()) == [
+        "audio_fir.nii.gz", "audio_fir_variance.nii.gz", "provenance.json", "regions.tsv",
+        "responses.tsv", "result.pck", "video_fir.nii.gz", "video_fir_variance.nii.gz",
+    ]  # fmt: skip
+    fir = nib.load(out / "audio_fir.nii.gz")
+    assert fir.shape == (6, 5, 4, 9)
+    assert np.array_equal(fir.affine, data.images[0].affine)
+    table = pd.read_csv(out / "responses.tsv", sep="\t")
+    assert table["region"].unique().tolist() == [7, 2, 30]
+    assert table["delay"].max() == 16
+    assert len(table) == 3 * 2 * 9
+    told = json.loads((out / "provenance.json").read_text())
+    assert told["n_voxels"] == 120
+    assert told["versions"]["nilearn"]
+    loaded = load_results(out / "result.pck")
+    assert [(roi.roi_id, report) for roi, _, report in loaded] == [(7, "ok"), (2, "ok"), (30, "ok")]
+    assert np.array_equal(loaded[0][1].maps["audio_fir"], results[0][1].maps["audio_fir"])
+
+
+def test_execute_writes_nothing(subject: Subject, tmp_path: Path) -> None:
+    treatment = ROITreatment(subject.data(), analyses.mean_signal, tmp_path / "out")
+    assert [roi.roi_id for roi, _, _ in treatment.execute()] == [7, 2, 30]
+    assert not (tmp_path / "out").exists()
+    assert not treatment.already_done()
+
+
+def test_the_result_alone(subject: Subject, tmp_path: Path) -> None:
+    dump = tmp_path / "elsewhere" / "dump.pck"
+    ROITreatment(
+        subject.data(), analyses.mean_signal, tmp_path / "out", False, result_dump_file=dump
+    ).run()
+    assert dump.exists()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("how", [None, "local", "cluster"])
+def test_a_region_that_fails(how: Any, subject: Subject, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    treatment = ROITreatment(subject.data(), analyses.fail_in_2, out)
+    with pytest.raises(TreatmentError) as caught:
+        treatment.run(how, n_jobs=2)
+    for part in (
+        "1 of 3 regions failed",
+        "region 2 (40 voxels): ValueError: no HRF fits",
+        "fail_in_2",
+    ):
+        assert part in str(caught.value)
+    assert not treatment.already_done()
+    mean = image(out / "mean.nii.gz")
+    assert np.isnan(mean[subject.labels == 2]).all()
+    assert np.isfinite(mean[subject.labels == 7]).all()
+    regions = pd.read_csv(out / "regions.tsv", sep="\t")
+    assert regions["status"].tolist() == ["ok", "failed", "ok"]
+
+
+@pytest.mark.parametrize("how", ["local", "cluster"])
+def test_a_region_whose_process_dies(how: Any, subject: Subject, tmp_path: Path) -> None:
+    with pytest.raises(TreatmentError, match=r"region 2 \(40 voxels\).*(?s:.)*SIGKILL"):
+        ROITreatment(subject.data(), analyses.die_in_2, tmp_path / "out").run(how, n_jobs=2)
+    assert len(load_results(tmp_path / "out" / "result.pck")) == 3
+
+
+def test_only_failed_regions_are_run_again(subject: Subject, tmp_path: Path) -> None:
+    out, data = tmp_path / "out", subject.data()
+    with pytest.raises(TreatmentError):
+        ROITreatment(data, analyses.fail_in_2, out).run()
+    seen = []
+
+    def again(roi: ROIData) -> Estimates:
+        seen.append(roi.roi_id)
+        return analyses.mean_signal(roi)
+
+    results = ROITreatment(data, again, out).run(retry_failed=True)
+    assert seen == [2]
+    assert [report for _, _, report in results] == ["ok"] * 3
+    assert np.isfinite(image(out / "mean.nii.gz")[subject.labels != 0]).all()
+
+
+def test_what_is_wrong_is_said_before_anything_is_analysed(
+    subject: Subject, tmp_path: Path
+) -> None:
+    def never(roi: ROIData) -> None:
+        raise AssertionError
+
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(TreatmentError, match="cannot be written to"):
+        ROITreatment(subject.data(), never, blocked / "out").run()
+    with pytest.raises(ValueError, match="accepted: None, 'local', 'cluster'"):
+        ROITreatment(subject.data(), never, tmp_path).run("slurm")  # type: ignore[arg-type]
+    subject.tr = 3.0
+    with pytest.raises(TreatmentDataError, match="TR of 2 s"):
+        ROITreatment(subject.data(), never, tmp_path / "out").run()
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_many_regressors_are_a_failure_that_says_so(subject: Subject, tmp_path: Path) -> None:
+    with pytest.raises(TreatmentError, match="run 0: 90 scans do not determine"):
+        ROITreatment(subject.data(), FIRAnalyser(length=100), tmp_path).run()
+
+
+def test_a_contrast_of_unknown_conditions(subject: Subject, tmp_path: Path) -> None:
+    analyser = GLMAnalyser(contrasts={"c": {"smell": 1.0}})
+    with pytest.raises(TreatmentError, match="contrast 'c': no run has one of smell"):
+        ROITreatment(subject.data(), analyser, tmp_path).run()
