@@ -9,6 +9,7 @@ DEMO_ARGS ?=
 .PHONY: demo test check coverage docs bench other-pythons clean
 demo: .venv/ready
 	$(BIN)/python docs/examples/hrf_by_region.py --output demo-output $(DEMO_ARGS)
+	$(BIN)/python docs/examples/treatment.py --output demo-output/treatment
 
 test: check docs other-pythons
 	$(BIN)/python -m pytest

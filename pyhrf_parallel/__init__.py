@@ -26,6 +26,8 @@ if TYPE_CHECKING:
         SubmissionError,
         TaskLostError,
         TransferError,
+        TreatmentDataError,
+        TreatmentError,
         UnknownModeError,
     )
     from pyhrf_parallel.functions import dump_func, merge_default_kwargs
@@ -48,6 +50,8 @@ __all__ = [
     "SubmissionError",
     "TaskLostError",
     "TransferError",
+    "TreatmentDataError",
+    "TreatmentError",
     "UnknownModeError",
     "__version__",
     "dump_func",

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from pyhrf_parallel.treatments.analysers import Estimates
 from pyhrf_parallel.treatments.fmri_data import ROIData
+from pyhrf_parallel.treatments.report import make_report
 from pyhrf_parallel.treatments.results import OK, Result
 from pyhrf_parallel.version import __version__
 
@@ -28,11 +29,12 @@ if TYPE_CHECKING:
 RESPONSES = "responses.tsv"
 REGIONS = "regions.tsv"
 PROVENANCE = "provenance.json"
+REPORT = "report.html"
 _PACKAGES = ("nibabel", "nilearn", "numpy", "pandas", "scipy")
 
 
 def write_outputs(treatment: ROITreatment, results: Sequence[Result]) -> list[Path]:
-    """Write the maps, the responses, a table of the regions, and how all of it was made.
+    """Write the maps, the responses, a table of the regions, how all of it was made, and a page on it.
 
     Returns
     -------
@@ -44,17 +46,16 @@ def write_outputs(treatment: ROITreatment, results: Sequence[Result]) -> list[Pa
     place.mkdir(parents=True, exist_ok=True)
     estimates = [(roi, found) for roi, found, _ in results if isinstance(found, Estimates)]
     reference = treatment.fmri_data.images[0]
-    files = [
-        _write(place / f"{name}.nii.gz", image.to_filename)
-        for name, image in _images(estimates, reference).items()
-    ]
+    images = _images(estimates, reference)
+    files = [_write(place / f"{name}.nii.gz", image.to_filename) for name, image in images.items()]
     responses = _responses(estimates)
     if responses is not None:
         files.append(_write_table(place / RESPONSES, responses))
-    files.append(_write_table(place / REGIONS, _regions(results)))
-    text = json.dumps(_provenance(treatment, results), indent=2)
-    files.append(_write(place / PROVENANCE, lambda path: Path(path).write_text(text)))
-    return files
+    regions, provenance = _regions(results), _provenance(treatment, results)
+    files.append(_write_table(place / REGIONS, regions))
+    files.append(_write_text(place / PROVENANCE, json.dumps(provenance, indent=2)))
+    page = make_report(treatment.fmri_data, images, responses, regions, provenance)
+    return [*files, _write_text(place / REPORT, page)]
 
 
 def _images(
@@ -115,6 +116,10 @@ def _provenance(treatment: ROITreatment, results: Sequence[Result]) -> dict[str,
 
 def _write_table(path: Path, table: pd.DataFrame) -> Path:
     return _write(path, lambda part: table.to_csv(part, sep="\t", index=False, na_rep="n/a"))
+
+
+def _write_text(path: Path, text: str) -> Path:
+    return _write(path, lambda part: Path(part).write_text(text, encoding="utf-8"))
 
 
 def _write(path: Path, save: Callable[[str], object]) -> Path:

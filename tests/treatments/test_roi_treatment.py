@@ -106,7 +106,7 @@ def test_outputs(subject: Subject, tmp_path: Path) -> None:
     results = ROITreatment(data, FIRAnalyser(length=16), out).run()
     assert sorted(path.name for path in out.iterdir()) == [
         "audio_fir.nii.gz", "audio_fir_variance.nii.gz", "provenance.json", "regions.tsv",
-        "responses.tsv", "result.pck", "video_fir.nii.gz", "video_fir_variance.nii.gz",
+        "report.html", "responses.tsv", "result.pck", "video_fir.nii.gz", "video_fir_variance.nii.gz",
     ]  # fmt: skip
     fir = nib.load(out / "audio_fir.nii.gz")
     assert fir.shape == (6, 5, 4, 9)

@@ -1,0 +1,165 @@
+"""The page on a treatment's results: one HTML file that needs no other."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from pyhrf_parallel.treatments.results import OK
+
+if TYPE_CHECKING:
+    from pyhrf_parallel.treatments.fmri_data import FmriData
+
+_SLICES = 7
+_PANELS = 12  # regions whose responses are drawn
+_CERTAINTY = 1.96  # standard errors to each side: 95 % of a normal distribution
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em; color: #222 }
+h1, h2 { font-weight: 600 } h2 { margin-top: 2em }
+table { border-collapse: collapse; display: block; overflow-x: auto }
+td, th { padding: .2em .8em; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top }
+img { max-width: 100%; height: auto } .failed { color: #a00 } figcaption { color: #555 } figure { margin: 1em 0 }
+"""
+
+
+def make_report(
+    data: FmriData,
+    images: dict[str, nib.Nifti1Image],
+    responses: pd.DataFrame | None,
+    regions: pd.DataFrame,
+    provenance: dict[str, Any],
+) -> str:
+    """Return the page.
+
+    Parameters
+    ----------
+    data : FmriData
+        What was analysed; its mean image is what maps are shown on.
+    images : dict of str to image
+        The maps; z maps are shown, else the first ones.
+    responses, regions : DataFrame
+        As they are written.
+    provenance : dict
+        How all of it was made.
+    """
+    failed = regions[regions["status"] != OK]
+    summary = f"{len(regions)} regions, {regions['n_voxels'].sum()} voxels"
+    parts = [f"<h1>Treatment by region</h1><p>{summary}. {html.escape(provenance['analyser'])}</p>"]
+    parts.append(_failures(failed))
+    parts += _maps(images, data)
+    if responses is not None:
+        drawn = _draw_responses(responses)
+        parts.append("<h2>Haemodynamic responses</h2>" + _figure(drawn, "bands: 95 % confidence"))
+    parts.append("<h2>How this was made</h2>" + _table(list(provenance.items())))
+    title = "Treatment by region"
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f"<style>{_STYLE}</style></head>\n<body>\n{''.join(parts)}\n</body></html>\n"
+    )
+
+
+def _failures(failed: pd.DataFrame) -> str:
+    if failed.empty:
+        return "<p>All regions were analysed.</p>"
+    rows = [
+        (f"region {row.region}", f"{row.n_voxels} voxels: {row.reason}")
+        for row in failed.itertuples()
+    ]
+    return f'<h2 class="failed">{len(failed)} regions failed</h2>{_table(rows)}'
+
+
+def _table(rows: Sequence[tuple[str, Any]]) -> str:
+    cells = (
+        f"<tr><th>{html.escape(str(name))}</th><td>{html.escape(_text(value))}</td></tr>"
+        for name, value in rows
+    )
+    return f"<table>{''.join(cells)}</table>"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {item}" for name, item in value.items())
+    return (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
+
+
+def _maps(images: dict[str, nib.Nifti1Image], data: FmriData) -> list[str]:
+    shown = {n: i for n, i in images.items() if n.endswith("_z")} or {
+        name: image
+        for name, image in images.items()
+        if image.ndim == 3  # noqa: PLR2004
+    }
+    if not shown:
+        return []
+    background = np.mean([np.asanyarray(i.dataobj).mean(axis=3) for i in data.images], axis=0)
+    figures = [
+        _figure(_draw_map(image.get_fdata(), background), name) for name, image in shown.items()
+    ]
+    return ["<h2>Maps, on the mean BOLD image</h2>", *figures]
+
+
+def _draw_map(values: NDArray[np.floating[Any]], background: NDArray[np.floating[Any]]) -> Figure:
+    """Draw axial slices through what the map covers."""
+    inside = np.flatnonzero(np.isfinite(values).any(axis=(0, 1)))
+    levels = (
+        np.unique(np.linspace(inside[0], inside[-1], _SLICES).round().astype(int))
+        if len(inside)
+        else [values.shape[2] // 2]
+    )
+    limit = float(np.nanmax(np.abs(values), initial=0)) or 1.0
+    figure = Figure(figsize=(1.7 * len(levels) + 1, 2.3), layout="constrained")
+    axes = figure.subplots(1, len(levels), squeeze=False)[0]
+    for axis, level in zip(axes, levels, strict=True):
+        axis.imshow(background[:, :, level].T, origin="lower", cmap="gray")
+        shown = axis.imshow(
+            values[:, :, level].T, origin="lower", cmap="RdBu_r", vmin=-limit, vmax=limit
+        )
+        axis.set_title(f"slice {level}", fontsize="small")
+        axis.set_axis_off()
+    figure.colorbar(shown, ax=list(axes), shrink=0.8)
+    return figure
+
+
+def _draw_responses(responses: pd.DataFrame) -> Figure:
+    sizes = responses.groupby("region")["n_voxels"].first()
+    regions = sizes.nlargest(_PANELS).index.sort_values()
+    columns = min(3, len(regions))
+    rows = -(-len(regions) // columns)
+    figure = Figure(figsize=(3.2 * columns + 1.5, 2.4 * rows + 0.6), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
+    for axis, region in zip(axes, regions, strict=False):
+        axis.set_title(f"region {region}, {sizes[region]} voxels", fontsize="medium")
+        axis.axhline(0, color="0.8", lw=0.8)
+        for condition, one in responses[responses["region"] == region].groupby("condition"):
+            delay, response = one["delay"], one["response"]
+            (line,) = axis.plot(delay, response, ".-", label=condition)
+            band = _CERTAINTY * one["standard_error"]
+            axis.fill_between(
+                delay, response - band, response + band, color=line.get_color(), alpha=0.2, lw=0
+            )
+    for axis in axes[len(regions) :]:
+        axis.set_axis_off()
+    if len(regions) < len(sizes):
+        figure.suptitle(f"the {len(regions)} biggest of {len(sizes)} regions")
+    figure.supxlabel("time after onset (s)")
+    figure.supylabel("response (% signal change)")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
+    return figure
+
+
+def _figure(figure: Figure, caption: str) -> str:
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    text, encoded = html.escape(caption), base64.b64encode(content.getvalue()).decode()
+    return (
+        f'<figure><img alt="{text}" src="data:image/png;base64,{encoded}">'
+        f"<figcaption>{text}</figcaption></figure>"
+    )
