@@ -28,7 +28,8 @@ from pyhrf_parallel.tasks import Options, Outcomes, Work
 from pyhrf_parallel.version import __version__
 from pyhrf_parallel.worker import PAYLOAD
 
-_NEAR, _FAR = 0.1, 2.0  # seconds between two looks at a run: at first, and at most
+_NEAR, _FAR = 0.05, 2.0  # seconds between two looks at a run: at least, and at most
+_PATIENCE = 0.05  # in between, of the time that it has lasted
 _REVIVAL = 20.0  # seconds without news after which the engine is looked after
 _REMEMBERED = 10_000  # calls whose text is kept for error messages
 
@@ -148,7 +149,8 @@ class MapRun:
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the end of the run, `timeout` seconds at most; return whether it has come."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        pause, news, last = _NEAR, time.monotonic(), -1
+        began = news = time.monotonic()
+        last = -1
         while True:
             state = self._look()
             if self._outcomes.complete or (state and state.phase == "cancelled"):
@@ -161,8 +163,8 @@ class MapRun:
                 news = now
             if deadline is not None and now >= deadline:
                 return False
+            pause = min(_FAR, max(_NEAR, _PATIENCE * (now - began)))
             time.sleep(pause if deadline is None else max(0, min(pause, deadline - now)))
-            pause = min(_FAR, pause * 1.2)
 
     def results(self) -> list[Any]:
         """Wait for the end; return the results as `remote_map` does, or raise what it would.

@@ -35,6 +35,7 @@ from pyhrf_parallel.tasks import Ledger, available_cpus
 from pyhrf_parallel.worker import CLAIMS, PAYLOAD, command, describe_death, read_log_tail
 
 _SUBMISSION = 3.0  # seconds that a submission under way may take
+_LATE = 20.0  # seconds that a shared file system may need to show a file
 _HOPELESS = 2  # rounds in a row in which no job ran a task
 _ENDED = (constants.DONE, constants.FAILED)
 
@@ -124,20 +125,31 @@ class Engine:
         workflow_id = self._controller.submit_workflow(
             client.Workflow(jobs, []), name="pyhrf_parallel", queue=self._plan.queue
         )
+        # Its loop has just begun to wait: the jobs would be submitted only after that.
+        self._controller._engine_proxy.engine_loop._scheduler.jobs_finished_event.set()  # noqa: SLF001
         while not self._look(workflow_id):
             time.sleep(self._plan.refresh)
         for name in names:
             self._account(self._rows[name])
         self._read()
+        if all(self._rows[name].exit_value == 0 for name in names):
+            self._wait_for_late_records()
         return names
+
+    def _wait_for_late_records(self) -> None:
+        """Wait for what jobs have written that ended well: a shared file system may be slow to show it."""
+        deadline = time.monotonic() + _LATE
+        while not self._ledger.complete and time.monotonic() < deadline:
+            time.sleep(self._plan.refresh)
+            self._read()
 
     def _look(self, workflow_id: int) -> bool:
         """Take in what is new; return whether the round is over."""
         over = self._look_at_jobs(workflow_id)
         self._read()
         self.say("running")
-        if self._ledger.complete and not over:  # what still runs is not needed: a task has failed
-            self.cancel_jobs()
+        if self._ledger.complete and self._ledger.settled < self._plan.tasks and not over:
+            self.cancel_jobs()  # a task has failed: what still runs is not needed
             return True
         return over
 

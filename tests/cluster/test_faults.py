@@ -306,6 +306,54 @@ def test_a_directory_that_others_may_write_to(cluster: OneNode) -> None:
         on_cluster(cases.add, [(1,)], config={"parallel-cluster": given})
 
 
+#: Lets the records of a job be seen only seconds after its end, as on a slow file system.
+HIDE_RECORDS = """
+import glob, os, time
+(part,) = glob.glob(os.path.expanduser("~/pyhrf_parallel_runs/*/job*.records.part"))
+hidden = part.replace(".records.part", ".hidden")
+os.rename(part, hidden)
+open(part, "w").close()
+final = part.removesuffix(".part")
+while not os.path.exists(final):
+    time.sleep(0.01)
+time.sleep(4)
+os.rename(hidden, final)
+"""
+
+
+@once
+def test_results_that_are_late_are_waited_for() -> None:
+    helper = HIDE_RECORDS  # by value: the cluster does not have this module
+
+    def show_records_late(_: int) -> int:
+        subprocess.Popen(["python3", "-c", helper], start_new_session=True)
+        time.sleep(1)
+        return os.getpid()
+
+    with submit_map(show_records_late, [(1,)], n_jobs=1) as run:
+        (pid,) = run.results()
+        assert isinstance(pid, int)
+        assert len(run.status().jobs) == 1  # it was not run again
+        run.clean()
+
+
+@once
+def test_a_hostile_remote_path(cluster: OneNode) -> None:
+    settings = {
+        "server": "onenode",
+        "remote_python": str(cluster.python),
+        "remote_path": '~/a dir\'s "q" $HOME `x`; é\nnew line',
+        "scheduler": "slurm",
+    }
+    for scheduler in ("slurm", "local_basic"):
+        config = {"parallel-cluster": settings | {"scheduler": scheduler}}
+        assert on_cluster(cases.add, [(1,), (2,)], config=config) == [3, 4]
+    # the directory that was asked for stays; only what is in it goes
+    (left,) = cluster.home.glob("a dir*")
+    assert list(left.iterdir()) == []
+    left.rmdir()
+
+
 @once
 def test_the_end_of_a_map_never_waits_for_an_engine_that_has_nothing_to_say() -> None:
     began = time.monotonic()
