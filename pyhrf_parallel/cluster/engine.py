@@ -189,12 +189,13 @@ class Engine:
             return
         self._deaths[index] = self._deaths.get(index, 0) + 1
         if self._deaths[index] > self._plan.retries:
-            how = row.reason or describe_death(row.exit_value if row.exit_value is not None else 1)
+            memory = slurm.killed_for_memory(read_log_tail(row.name + slurm.LOG))
+            how = memory or row.reason or describe_death(row.exit_value if row.exit_value is not None else 1)
             reason = f"its job {row.scheduler_id or row.name} ended: {how}"
             self._records.write([lost(index, reason, self._tail(row.name))])
 
     def _tail(self, name: str) -> str:
-        return read_log_tail(f"{name}.log")
+        return read_log_tail(f"{name}.log") + read_log_tail(name + slurm.LOG)
 
     def _why(self, name: str) -> str:
         row = self._rows[name]

@@ -50,6 +50,10 @@ _TRANSIENT = (
     "slurm_receive_msg",
     "Slurm controller not responding",
 )
+#: What its daemons write to a job's stderr when they kill it for its memory, whatever the state says.
+_OUT_OF_MEMORY = ("exceeded memory limit", "oom-kill", "oom_kill", "Out Of Memory")
+#: The end of the name of the file that they write to.
+LOG = ".slurm.log"
 _PAUSES = (1, 2, 4, 8, 15, 30, 30, 30)  # seconds between tries
 
 
@@ -138,6 +142,11 @@ def options(resources: Mapping[str, Any]) -> list[str]:
     return [f"{names[key]}={value}" for key, value in resources.items() if key in names]
 
 
+def killed_for_memory(log: str) -> str:
+    """Return the reason if Slurm says so in the log of a job, else nothing."""
+    return _FAILURES["OUT_OF_MEMORY"] if any(text in log for text in _OUT_OF_MEMORY) else ""
+
+
 def is_transient(message: str) -> bool:
     """Tell whether a message of a Slurm command is one that goes away by itself."""
     return any(text in message for text in _TRANSIENT)
@@ -213,6 +222,7 @@ def adapt(commands: Commands) -> None:
     def run_job(self: Any, script_file: str | None = None, **_: Any) -> str | None:
         if commands.closed:
             return None
+        self.outputPath = self.errorPath = f"./{self.jobName}{LOG}"
         # In the run's directory, which goes with the run; the adapter's own place is /tmp.
         script = script_file or self.build_slurm_script(f"./{self.jobName}.sh")
         out, error = commands.call(self.sbatch_command(script))

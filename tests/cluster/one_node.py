@@ -202,7 +202,9 @@ class OneNode:
             TaskPlugin=task/none
             MpiDefault=none
             SwitchType=switch/none
-            JobAcctGatherType=jobacct_gather/none
+            JobAcctGatherType=jobacct_gather/linux
+            JobAcctGatherFrequency=task=1
+            JobAcctGatherParams=OverMemoryKill
             AccountingStorageType=accounting_storage/none
             ReturnToService=2
             InactiveLimit=0
@@ -212,7 +214,8 @@ class OneNode:
             SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=1000,bf_interval=1
             SlurmdParameters=config_overrides
             SelectType=select/cons_tres
-            SelectTypeParameters=CR_CPU
+            SelectTypeParameters=CR_CPU_Memory
+            DefMemPerNode=2000
             NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 CPUs={self.slots} RealMemory={megabytes}
             PartitionName=main Nodes=node1 Default=YES MaxTime=INFINITE State=UP
             """,

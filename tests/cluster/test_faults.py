@@ -246,6 +246,22 @@ class TestSlurm:
             assert run.results()[0].args[0].endswith("it reached its time limit on node1")
             run.clean()
 
+    def test_more_memory_than_was_asked_for(self) -> None:
+        def use(megabytes: int) -> int:
+            block = b"x" * (megabytes << 20)
+            time.sleep(4 if megabytes > 100 else 0)  # Slurm looks every second
+            return len(block) >> 20
+
+        with submit_map(
+            use, [(1,), (500,), (2,)], n_jobs=1, resources={"mem": "150M"}, on_error="return"
+        ) as run:
+            results = run.results()
+            lost = results.pop(1)
+            assert results == [1, 2]
+            assert isinstance(lost, TaskLostError)
+            assert "it used more memory than it had asked for" in str(lost), lost.log_tail
+            run.clean()
+
     def test_a_drained_node(self, cluster: OneNode) -> None:
         cluster.command("scontrol", "update", "nodename=node1", "state=drain", "reason=test")
         try:
