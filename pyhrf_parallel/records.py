@@ -199,8 +199,13 @@ class RecordFile:
         """Append records; they are safe from the death of this process when this returns."""
         content = pickle.dumps(records, 5)
         view = memoryview(_FRAME.pack(len(content), zlib.crc32(content)) + content)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
+        before = os.fstat(self._descriptor).st_size
+        try:
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+        except OSError:  # the disk is full: what comes next must not follow half a frame
+            os.ftruncate(self._descriptor, before)
+            raise
 
     def finish(self) -> None:
         """Give the file its final name."""

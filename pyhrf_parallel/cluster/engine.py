@@ -37,6 +37,8 @@ from pyhrf_parallel.worker import CLAIMS, PAYLOAD, command, describe_death, read
 _SUBMISSION = 3.0  # seconds that a submission under way may take
 _LATE = 20.0  # seconds that a shared file system may need to show a file
 _HOPELESS = 2  # rounds in a row in which no job ran a task
+#: Given back when something goes wrong: on a full disk, even that could not be said.
+_RESERVE, _RESERVED = Path("reserve"), 64 << 10  # bytes
 _ENDED = (constants.DONE, constants.FAILED)
 
 
@@ -190,7 +192,11 @@ class Engine:
         self._deaths[index] = self._deaths.get(index, 0) + 1
         if self._deaths[index] > self._plan.retries:
             memory = slurm.killed_for_memory(read_log_tail(row.name + slurm.LOG))
-            how = memory or row.reason or describe_death(row.exit_value if row.exit_value is not None else 1)
+            how = (
+                memory
+                or row.reason
+                or describe_death(row.exit_value if row.exit_value is not None else 1)
+            )
             reason = f"its job {row.scheduler_id or row.name} ended: {how}"
             self._records.write([lost(index, reason, self._tail(row.name))])
 
@@ -296,6 +302,7 @@ def main() -> None:
     engine: Engine | None = None
     here = os.getpid(), os.uname().nodename
     try:
+        _RESERVE.write_bytes(bytes(_RESERVED))
         _check_payload(plan)
         engine = Engine(plan)
         engine.run()
@@ -305,7 +312,9 @@ def main() -> None:
         else:
             State("cancelled", *here).write(Path())
     except BaseException as error:
-        traceback.print_exc()
+        _RESERVE.unlink(missing_ok=True)
+        with suppress(OSError):
+            traceback.print_exc()
         reason = f"{error}" or type(error).__name__
         if engine is not None:
             engine.say("failed", reason)

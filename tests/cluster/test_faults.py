@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pyhrf_parallel import (
     ClusterConnectionError,
     ConfigurationError,
     MapRun,
+    RemoteException,
     RunNotFoundError,
     SubmissionError,
     TaskLostError,
@@ -160,25 +162,54 @@ class TestTheOtherSide:
         with pytest.raises(SubmissionError, match=match):
             on_cluster(cases.add, [(1,)], config={"parallel-cluster": given})
 
-    @once
-    def test_a_full_disk(self, cluster: OneNode) -> None:
+    @pytest.fixture
+    def small_disk(self, cluster: OneNode) -> Iterator[tuple[Path, dict[str, dict[str, str]]]]:
         disk = cluster.base / "small disk"
         disk.mkdir()
-        subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=1m,mode=777", "tmpfs", disk], check=True
-        )
+        options = "size=3m,mode=777"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk], check=True)
+        settings = {
+            "server": "onenode",
+            "remote_python": str(cluster.python),
+            "remote_path": str(disk),
+            "scheduler": "local_basic",
+        }
+        yield disk, {"parallel-cluster": settings}
+        assert list(disk.iterdir()) == []
+        wait_for(lambda: not cluster.processes(), 15, "the end of what runs there")
+        subprocess.run(["umount", disk], check=True)
+        disk.rmdir()
+
+    @once
+    def test_a_disk_too_small(self, small_disk: tuple[Path, Any]) -> None:
+        with pytest.raises(SubmissionError, match=r"3 MB free.*payload is 6 MB"):
+            on_cluster(len, [(bytes(6_000_000),)], config=small_disk[1])
+
+    @once
+    def test_a_disk_that_fills_up(self, small_disk: tuple[Path, Any]) -> None:
+        calls = [(500_000,)] * 12
+        with pytest.raises((SubmissionError, RemoteException), match="No space left on device"):
+            on_cluster(os.urandom, calls, config=small_disk[1], n_jobs=1)
+
+    @once
+    def test_a_disk_that_others_fill(self, small_disk: tuple[Path, Any]) -> None:
+        disk, config = small_disk
+        place = str(disk / "others")
+
+        def fill(i: int) -> int:
+            with Path(place).open("ab", buffering=0) as file:
+                try:
+                    while file.write(bytes(1 << 10)):
+                        pass
+                except OSError:
+                    time.sleep(1)
+            return i
+
         try:
-            given = {
-                "server": "onenode",
-                "remote_python": str(cluster.python),
-                "remote_path": str(disk),
-            }
-            big = [(bytes(3_000_000),)]
-            with pytest.raises(SubmissionError, match=r"1 MB free.*payload is 3 MB"):
-                on_cluster(len, big, config={"parallel-cluster": given})
-            assert list(disk.iterdir()) == []
+            with pytest.raises((SubmissionError, RemoteException), match="No space left on device"):
+                on_cluster(fill, [(i,) for i in range(4)], config=config, n_jobs=2)
         finally:
-            subprocess.run(["umount", disk], check=True)
+            Path(place).unlink()
 
     @once
     def test_unknown_resources(self) -> None:
