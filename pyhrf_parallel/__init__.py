@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pyhrf_parallel.mapping import remote_map, remote_map_marshal
     from pyhrf_parallel.runs import MapRun
     from pyhrf_parallel.submitting import submit_map
+    from pyhrf_parallel.treatment_jobs import save_treatment
 
 __all__ = [
     "ArgumentMismatchError",
@@ -58,6 +59,7 @@ __all__ = [
     "merge_default_kwargs",
     "remote_map",
     "remote_map_marshal",
+    "save_treatment",
     "submit_map",
 ]
 
@@ -67,6 +69,7 @@ _HOMES = {
     "remote_map": "mapping",
     "remote_map_marshal": "mapping",
     "MapRun": "runs",
+    "save_treatment": "treatment_jobs",
     "submit_map": "submitting",
 }
 

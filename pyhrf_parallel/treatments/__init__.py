@@ -7,10 +7,14 @@ and `Treatment` for what a treatment of your own needs.
 
 from __future__ import annotations
 
-from pyhrf_parallel.treatments.analysers import Estimates, FIRAnalyser, GLMAnalyser
-from pyhrf_parallel.treatments.fmri_data import FmriData, ROIData
-from pyhrf_parallel.treatments.interface import Treatment
-from pyhrf_parallel.treatments.roi_treatment import ROITreatment
+TYPE_CHECKING = False  # names are imported when they are used: commands start without nilearn
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyhrf_parallel.treatments.analysers import Estimates, FIRAnalyser, GLMAnalyser
+    from pyhrf_parallel.treatments.fmri_data import FmriData, ROIData
+    from pyhrf_parallel.treatments.interface import Treatment
+    from pyhrf_parallel.treatments.roi_treatment import ROITreatment, load_results
 
 __all__ = [
     "Estimates",
@@ -20,4 +24,30 @@ __all__ = [
     "ROIData",
     "ROITreatment",
     "Treatment",
+    "load_results",
 ]
+
+_HOMES = {
+    "Estimates": "analysers",
+    "FIRAnalyser": "analysers",
+    "FmriData": "fmri_data",
+    "GLMAnalyser": "analysers",
+    "ROIData": "fmri_data",
+    "ROITreatment": "roi_treatment",
+    "Treatment": "interface",
+    "load_results": "roi_treatment",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+    value = globals()[name] = getattr(module, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -7,7 +7,7 @@ import pickle
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pyhrf_parallel.configuration import ConfigSource
 from pyhrf_parallel.errors import RemoteException, TreatmentError
@@ -16,11 +16,14 @@ from pyhrf_parallel.mapping import remote_map
 from pyhrf_parallel.treatments.analysers import GLMAnalyser
 from pyhrf_parallel.treatments.fmri_data import FmriData, ROIData
 from pyhrf_parallel.treatments.outputs import write_outputs
+from pyhrf_parallel.treatments.region_files import PROTOCOL, data_name
 from pyhrf_parallel.treatments.results import OK, RESULT_FILE, Result, failures
+from pyhrf_parallel.treatments.serialising import from_xml, to_xml
 
 Analyser = Callable[[ROIData], Any]
 
 _MODES = {None: "serial", "local": "local", "cluster": "remote_cluster"}
+_PARAMETERS = ("fmri_data", "analyser", "output_dir", "make_outputs", "result_dump_file")
 _TOLD = 5  # failed regions that an error names
 
 
@@ -81,6 +84,27 @@ class ROITreatment:
         self.make_outputs = make_outputs
         self.result_dump_file = None if result_dump_file is None else os.fspath(result_dump_file)
 
+    @classmethod
+    def from_xml(cls, text: str) -> Self:
+        """Make a treatment of what `to_xml` has written.
+
+        Raises
+        ------
+        TreatmentDataError
+            If it is anything else.
+        """
+        return cls(**from_xml(text))
+
+    def to_xml(self) -> str:
+        """Return a text that describes this treatment: its files, not what is in them.
+
+        Raises
+        ------
+        NotShippableError
+            If the analyser is a function that cannot be imported, such as a lambda.
+        """
+        return to_xml(self)
+
     @property
     def result_path(self) -> Path:
         """Where the list of results goes."""
@@ -99,6 +123,38 @@ class ROITreatment:
             If the data cannot be analysed as they are.
         """
         return list(self.fmri_data.rois())
+
+    def dump_roi_datasets(
+        self, dry: bool = False, output_dir: str | os.PathLike[str] | None = None
+    ) -> tuple[list[str], list[int]]:
+        """Write the data of each region to a file; see `Treatment`."""
+        place = os.path.abspath(output_dir or ".")  # noqa: PTH100
+        ids = self.fmri_data.roi_ids
+        files = [os.path.join(place, data_name(roi_id)) for roi_id in ids]  # noqa: PTH118
+        if not dry:
+            for path, roi in zip(files, self.fmri_data.rois(), strict=True):
+                write_then_rename(Path(path), pickle.dumps(roi, PROTOCOL))
+        return files, ids
+
+    def get_data_files(self) -> list[str]:
+        """Return the files that the analysis reads."""
+        return self.fmri_data.files
+
+    def replace_data_dir(self, d: str | os.PathLike[str]) -> None:
+        """Look for all data files in another directory, under their own names."""
+        self.fmri_data = self.fmri_data.moved(d)
+
+    def set_init_param(self, name: str, value: Any) -> None:
+        """Change a parameter of the constructor.
+
+        Raises
+        ------
+        ValueError
+            If there is none of that name.
+        """
+        if name not in _PARAMETERS:
+            raise ValueError(f"no parameter {name!r}; there are {', '.join(_PARAMETERS)}")
+        setattr(self, name, value)
 
     def execute(self) -> list[Result]:
         """Analyse all regions here, one after the other; write nothing."""

@@ -1,0 +1,73 @@
+"""Files of single regions: how they are named, and how their results become one. Standard library only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from pyhrf_parallel.errors import TreatmentError
+
+#: Of the pickles of regions, as their programs can be joined: later ones count what they remember.
+PROTOCOL = 3
+
+_PROTO = 0x80  # the opcode that the protocol follows
+
+_DATA, _RESULT = "roidata_", "result_"
+
+
+def data_name(roi_id: int) -> str:
+    """Return the name of the file with the data of a region."""
+    return f"{_DATA}{roi_id:04d}.pck"
+
+
+def result_path(data_file: str | os.PathLike[str]) -> Path:
+    """Return where the result of a region goes: beside its data."""
+    path = Path(data_file).absolute()
+    if not path.name.startswith(_DATA):
+        raise ValueError(f"{path.name} is not named as the data of a region, {_DATA}0001.pck")
+    return path.with_name(_RESULT + path.name.removeprefix(_DATA))
+
+
+def merge_pickles(paths: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str]) -> None:
+    """Write one pickle of a list of what several pickles hold, without unpickling them.
+
+    Parameters
+    ----------
+    paths : sequence of paths
+        Pickles of protocol 0 to 3, as Python 2 and this package write them.
+    output : path
+        Replaced when all is written.
+
+    Raises
+    ------
+    TreatmentError
+        If one is missing, damaged or of a later protocol; `output` is as it was then.
+    """
+    target = Path(output)
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(b"(")  # a mark; then all values; then the list of all since the mark
+            for path in paths:
+                _copy_program(Path(path), file)
+            file.write(b"l.")
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _copy_program(path: Path, file: BinaryIO) -> None:
+    """Copy a pickle without its end."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise TreatmentError(f"the result {path} cannot be read: {error.strerror}") from error
+    if not content.endswith(b"."):
+        raise TreatmentError(f"the result {path} is not complete ({len(content)} bytes)")
+    if content[0] == _PROTO and content[1] > PROTOCOL:
+        raise TreatmentError(
+            f"the result {path} is a pickle of protocol {content[1]}; {PROTOCOL} is the latest accepted"
+        )
+    file.write(memoryview(content)[:-1])

@@ -1,0 +1,95 @@
+"""Treatments as XML: what a command on another machine reads. Nothing in it is executed but imports."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import operator
+import xml.etree.ElementTree as ET
+from typing import TYPE_CHECKING, Any
+
+from pyhrf_parallel.errors import NotShippableError, TreatmentDataError
+from pyhrf_parallel.treatments.analysers import FIRAnalyser, GLMAnalyser
+from pyhrf_parallel.treatments.fmri_data import FmriData
+
+if TYPE_CHECKING:
+    from pyhrf_parallel.treatments.roi_treatment import ROITreatment
+
+_ROOT = "roi_treatment"
+_ANALYSERS: dict[str, type[Any]] = {"GLMAnalyser": GLMAnalyser, "FIRAnalyser": FIRAnalyser}
+
+
+def to_xml(treatment: ROITreatment) -> str:
+    """Write a treatment.
+
+    Raises
+    ------
+    NotShippableError
+        If its analyser is neither one of ours nor a function of a module.
+    """
+    root = ET.Element(_ROOT)
+    data = treatment.fmri_data
+    for name, value in (
+        ("bold", list(data.bold)),
+        ("parcellation", data.parcellation),
+        ("events", list(data.events)),
+        ("tr", data.tr),
+        ("confounds", list(data.confounds)),
+        ("analyser", _describe(treatment.analyser)),
+        ("output_dir", treatment.output_dir),
+        ("make_outputs", treatment.make_outputs),
+        ("result_dump_file", treatment.result_dump_file),
+    ):
+        ET.SubElement(root, name).text = json.dumps(value)
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode") + "\n"
+
+
+def from_xml(text: str) -> dict[str, Any]:
+    """Read what `to_xml` has written: the arguments of a treatment's constructor.
+
+    Raises
+    ------
+    TreatmentDataError
+        If it is anything else.
+    """
+    if "<!" in text:  # nothing of ours, and what expands without end is written so
+        raise TreatmentDataError("the XML of a treatment has no declarations")
+    try:
+        root = ET.fromstring(text)  # noqa: S314  (without declarations there are no entities)
+        if root.tag != _ROOT:
+            raise TreatmentDataError(f"<{root.tag}> is no <{_ROOT}>")
+        values = {element.tag: json.loads(element.text or "") for element in root}
+        data = FmriData(
+            tuple(values.pop("bold")), values.pop("parcellation"), tuple(values.pop("events")),
+            values.pop("tr"), tuple(values.pop("confounds")),
+        )  # fmt: skip
+        return values | {"fmri_data": data, "analyser": _find(values["analyser"])}
+    except (ET.ParseError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, TreatmentDataError):
+            raise
+        raise TreatmentDataError(f"the XML of the treatment is damaged: {error}") from error
+
+
+def _describe(analyser: Any) -> dict[str, Any]:
+    kind = type(analyser).__name__
+    if _ANALYSERS.get(kind) is type(analyser):
+        return {"name": kind, "parameters": dataclasses.asdict(analyser)}
+    module, name = getattr(analyser, "__module__", ""), getattr(analyser, "__qualname__", "")
+    described = {"module": module, "function": name}
+    if module != "__main__" and "<" not in name and name and _find(described) is analyser:
+        return described
+    raise NotShippableError(
+        f"the analyser {analyser!r} cannot be written to a file: take a function of a module"
+    )
+
+
+def _find(described: dict[str, Any]) -> Any:
+    if "name" in described:
+        return _ANALYSERS[described["name"]](**described["parameters"])
+    try:
+        module = importlib.import_module(described["module"])
+        return operator.attrgetter(described["function"])(module)
+    except (ImportError, AttributeError) as error:
+        raise TreatmentDataError(f"the analyser cannot be imported: {error}") from error
