@@ -58,8 +58,7 @@ def estimate(argv: Sequence[str] | None = None) -> int:
         analyser, roi = _load(options.treatment).analyser, pickle.loads(options.region.read_bytes())
     except (ParallelError, OSError, ValueError, pickle.UnpicklingError, EOFError) as error:
         return _fail(parser, error)
-    from pyhrf_parallel.treatments.results import OK
-    from pyhrf_parallel.treatments.roi_treatment import analyse_region
+    from pyhrf_parallel.treatments.results import OK, analyse_region
 
     result = analyse_region(analyser, roi)
     write_then_rename(output, pickle.dumps(result, PROTOCOL))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -17,30 +16,19 @@ from pyhrf_parallel.treatments.analysers import GLMAnalyser
 from pyhrf_parallel.treatments.fmri_data import FmriData, ROIData
 from pyhrf_parallel.treatments.outputs import write_outputs
 from pyhrf_parallel.treatments.region_files import PROTOCOL, data_name
-from pyhrf_parallel.treatments.results import OK, RESULT_FILE, Result, failures
+from pyhrf_parallel.treatments.results import (
+    OK,
+    RESULT_FILE,
+    Analyser,
+    Result,
+    analyse_region,
+    failures,
+)
 from pyhrf_parallel.treatments.serialising import from_xml, to_xml
-
-Analyser = Callable[[ROIData], Any]
 
 _MODES = {None: "serial", "local": "local", "cluster": "remote_cluster"}
 _PARAMETERS = ("fmri_data", "analyser", "output_dir", "make_outputs", "result_dump_file")
 _TOLD = 5  # failed regions that an error names
-
-
-def analyse_region(analyser: Analyser, roi: ROIData) -> Result:
-    """Analyse one region: the task that travels to workers.
-
-    As in pyhrf, an analysis that fails is a result: the others of the same treatment are worth keeping.
-
-    Returns
-    -------
-    tuple
-        The region without its signals, what the analyser returned or None, and ``'ok'`` or a traceback.
-    """
-    try:
-        return roi.without_signals(), analyser(roi), OK
-    except Exception:
-        return roi.without_signals(), None, traceback.format_exc()
 
 
 class ROITreatment:

@@ -109,8 +109,10 @@ class OneNode:
                 for line in lines
             )
             file.truncate()
-        (self.home / ".profile").write_text(f"export SLURM_CONF={self.base}/slurm.conf\n")
-        (self.home / ".bashrc").write_text(f"export SLURM_CONF={self.base}/slurm.conf\n")
+        # One thread: the last bits of a result depend on their number.
+        settings = f"export SLURM_CONF={self.base}/slurm.conf OPENBLAS_NUM_THREADS=1\n"
+        for name in (".profile", ".bashrc"):
+            (self.home / name).write_text(settings)
         self.own(self.home)
 
     def own(self, path: Path) -> None:
@@ -123,7 +125,7 @@ class OneNode:
         run(SYSTEM_PYTHON, "-m", "venv", "--without-pip", self.base / "venv")
         run(
             sys.executable, "-m", "pip", "--python", self.python, "install", "--quiet",
-            f"{ROOT}[cluster]", "numpy",
+            f"{ROOT}[cluster,fmri]",
         )  # fmt: skip
 
         # What the tests map has to be there, as a user's package has.
