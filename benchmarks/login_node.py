@@ -23,8 +23,8 @@ def soma(tasks: int, interval: float = _INTERVAL) -> None:
     from soma_workflow import client
 
     from pyhrf_parallel.cluster import slurm
-    from pyhrf_parallel.cluster.engine import make_controller
     from pyhrf_parallel.cluster.layout import Plan
+    from pyhrf_parallel.cluster.soma import make_controller
 
     slurm.adapt(slurm.Commands(interval))
     controller = make_controller(

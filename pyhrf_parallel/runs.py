@@ -140,8 +140,9 @@ class MapRun:
             state = State("running", 0, "")
         # The results that are here already may be ahead of the engine's last word.
         known = self._outcomes
-        phase = "done" if known.complete else state.phase
         settled, failed = max((state.settled, state.failed), (known.settled, known.failed))
+        over = known.complete or (state.phase == "running" and settled == self.manifest.tasks)
+        phase = "done" if over else state.phase
         return RunStatus(
             phase, self.manifest.tasks, settled - failed, failed, state.jobs, state.error
         )

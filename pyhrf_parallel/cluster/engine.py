@@ -20,18 +20,16 @@ import time
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import soma_workflow.engine
-from soma_workflow import client, configuration, constants
+from soma_workflow import constants
 
 from pyhrf_parallel.claims import Claims
-from pyhrf_parallel.cluster import slurm
+from pyhrf_parallel.cluster import slurm, soma
 from pyhrf_parallel.cluster.layout import ENGINE_LOG, RECORDS, JobRow, Plan, State
 from pyhrf_parallel.files import remove_directory
 from pyhrf_parallel.records import PART, RecordFile, RecordStream, lost, note
 from pyhrf_parallel.runner import Cursor
-from pyhrf_parallel.tasks import Ledger, available_cpus
+from pyhrf_parallel.tasks import Ledger
 from pyhrf_parallel.worker import CLAIMS, PAYLOAD, command, describe_death, read_log_tail
 
 _SUBMISSION = 3.0  # seconds that a submission under way may take
@@ -42,37 +40,8 @@ _RESERVE, _RESERVED = Path("reserve"), 64 << 10  # bytes
 _ENDED = (constants.DONE, constants.FAILED)
 
 
-# As many workers run side by side, each must not start a thread per CPU; what the user set stays.
-_THREAD_LIMITS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
-
-
 class _Cancelled(BaseException):
     """Somebody wants the run to end."""
-
-
-def make_controller(plan: Plan) -> Any:
-    """Start the engine with all its state in the working directory, and none in HOME."""
-    soma_workflow.engine.refreshment_interval = plan.refresh
-    slots = plan.jobs
-    scheduler = configuration.LocalSchedulerCfg
-    # Otherwise a ~/.soma-workflow-scheduler.cfg of the user would decide on the slots, and setting them
-    # later would write that file.
-    scheduler.search_config_path = staticmethod(lambda: "the number of slots given here")
-    scheduler.load_from_file = classmethod(lambda cls, _path: cls(slots, max_proc_nb=slots))
-    # Relative paths: the engine would expand a dollar sign in others.
-    settings = configuration.Configuration(
-        "localhost", "light", plan.scheduler, "./jobs.db", "./transfers"
-    )
-    # Otherwise a directory that everybody may write to is left in the temporary directory.
-    settings._shared_temporary_dir = "."  # noqa: SLF001
-    return client.WorkflowController("localhost", config=settings)
 
 
 class Engine:
@@ -95,7 +64,8 @@ class Engine:
         self._rows: dict[str, JobRow] = {}
         self._written: State | None = None
         self._records = RecordFile(f"engine-{os.getpid()}{RECORDS}")
-        self._controller = make_controller(plan)
+        self._broken = soma.watch_threads()
+        self._controller = soma.make_controller(plan)
 
     def run(self) -> None:
         """Submit jobs, round after round, until no task is left to run."""
@@ -118,17 +88,8 @@ class Engine:
         round_name = f"{os.getpid()}-{len(self._rows)}"
         names = [f"job-{round_name}-{slot}" for slot in range(self._plan.jobs)]
         Claims.create(CLAIMS, self._ledger.pending(), self._plan.jobs)
-        jobs = [
-            client.Job(
-                command(".", name), name=name, native_specification=self._plan.native or None
-            )
-            for name in names
-        ]
-        workflow_id = self._controller.submit_workflow(
-            client.Workflow(jobs, []), name="pyhrf_parallel", queue=self._plan.queue
-        )
-        # Its loop has just begun to wait: the jobs would be submitted only after that.
-        self._controller._engine_proxy.engine_loop._scheduler.jobs_finished_event.set()  # noqa: SLF001
+        commands = {name: command(".", name) for name in names}
+        workflow_id = soma.submit(self._controller, self._plan, commands)
         while not self._look(workflow_id):
             time.sleep(self._plan.refresh)
         for name in names:
@@ -147,6 +108,8 @@ class Engine:
 
     def _look(self, workflow_id: int) -> bool:
         """Take in what is new; return whether the round is over."""
+        if self._broken:
+            raise RuntimeError(f"soma-workflow's engine has failed: {self._broken[0]}")
         over = self._look_at_jobs(workflow_id)
         self._read()
         self.say("running")
@@ -278,12 +241,6 @@ def _kill_children() -> None:
             process.kill()
 
 
-def _limit_threads(plan: Plan) -> None:
-    if plan.scheduler == "local_basic":  # elsewhere the scheduler gives each job its CPUs
-        for name in _THREAD_LIMITS:
-            os.environ.setdefault(name, str(max(1, available_cpus() // plan.jobs)))
-
-
 def _cancel(_number: int, _frame: object) -> None:
     raise _Cancelled
 
@@ -296,7 +253,7 @@ def main() -> None:
     os.dup2(log, 2)
     signal.signal(signal.SIGTERM, _cancel)
     plan = Plan.read(Path())
-    _limit_threads(plan)
+    soma.limit_threads(plan)
     if plan.attached:
         threading.Thread(target=_die_with_parent, daemon=True).start()
     engine: Engine | None = None

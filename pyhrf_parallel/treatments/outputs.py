@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -18,13 +18,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pyhrf_parallel.treatments.analysers import Estimates
-from pyhrf_parallel.treatments.fmri_data import ROIData
+from pyhrf_parallel.treatments.fmri_data import FmriData, ROIData
 from pyhrf_parallel.treatments.report import make_report
-from pyhrf_parallel.treatments.results import OK, Result
+from pyhrf_parallel.treatments.results import OK, Analyser, Result
 from pyhrf_parallel.version import __version__
-
-if TYPE_CHECKING:
-    from pyhrf_parallel.treatments.roi_treatment import ROITreatment
 
 RESPONSES = "responses.tsv"
 REGIONS = "regions.tsv"
@@ -33,28 +30,28 @@ REPORT = "report.html"
 _PACKAGES = ("nibabel", "nilearn", "numpy", "pandas", "scipy")
 
 
-def write_outputs(treatment: ROITreatment, results: Sequence[Result]) -> list[Path]:
+def write_outputs(
+    data: FmriData, analyser: Analyser, results: Sequence[Result], place: Path
+) -> list[Path]:
     """Write the maps, the responses, a table of the regions, how all of it was made, and a page on it.
 
     Returns
     -------
     list of Path
-        The files, in the treatment's `output_dir`. Voxels of no region, and of regions that have failed,
+        The files, in the directory `place`. Voxels of no region, and of regions that have failed,
         are NaN in the maps.
     """
-    place = Path(treatment.output_dir)
     place.mkdir(parents=True, exist_ok=True)
     estimates = [(roi, found) for roi, found, _ in results if isinstance(found, Estimates)]
-    reference = treatment.fmri_data.images[0]
-    images = _images(estimates, reference)
+    images = _images(estimates, data.images[0])
     files = [_write(place / f"{name}.nii.gz", image.to_filename) for name, image in images.items()]
     responses = _responses(estimates)
     if responses is not None:
         files.append(_write_table(place / RESPONSES, responses))
-    regions, provenance = _regions(results), _provenance(treatment, results)
+    regions, provenance = _regions(results), _provenance(data, analyser, results)
     files.append(_write_table(place / REGIONS, regions))
     files.append(_write_text(place / PROVENANCE, json.dumps(provenance, indent=2)))
-    page = make_report(treatment.fmri_data, images, responses, regions, provenance)
+    page = make_report(data, images, responses, regions, provenance)
     return [*files, _write_text(place / REPORT, page)]
 
 
@@ -95,10 +92,9 @@ def _regions(results: Sequence[Result]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=pd.Index(["region", "n_voxels", "status", "reason"]))
 
 
-def _provenance(treatment: ROITreatment, results: Sequence[Result]) -> dict[str, Any]:
-    data = treatment.fmri_data
+def _provenance(data: FmriData, analyser: Analyser, results: Sequence[Result]) -> dict[str, Any]:
     return {
-        "analyser": repr(treatment.analyser),
+        "analyser": repr(analyser),
         "bold": list(data.bold),
         "parcellation": data.parcellation,
         "events": list(data.events),

@@ -91,7 +91,7 @@ class ROITreatment:
         NotShippableError
             If the analyser is a function that cannot be imported, such as a lambda.
         """
-        return to_xml(self)
+        return to_xml(vars(self))
 
     @property
     def result_path(self) -> Path:
@@ -213,7 +213,8 @@ class ROITreatment:
         write_then_rename(self.result_path, pickle.dumps(list(results), 5))
         if not self.make_outputs:
             return [self.result_path]
-        return [self.result_path, *write_outputs(self, results)]
+        made = write_outputs(self.fmri_data, self.analyser, results, Path(self.output_dir))
+        return [self.result_path, *made]
 
     def _check_output(self) -> None:
         """Find out before hours of work whether their result can be written."""

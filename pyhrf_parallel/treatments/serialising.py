@@ -7,21 +7,19 @@ import importlib
 import json
 import operator
 import xml.etree.ElementTree as ET
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from pyhrf_parallel.errors import NotShippableError, TreatmentDataError
 from pyhrf_parallel.treatments.analysers import FIRAnalyser, GLMAnalyser
 from pyhrf_parallel.treatments.fmri_data import FmriData
 
-if TYPE_CHECKING:
-    from pyhrf_parallel.treatments.roi_treatment import ROITreatment
-
 _ROOT = "roi_treatment"
 _ANALYSERS: dict[str, type[Any]] = {"GLMAnalyser": GLMAnalyser, "FIRAnalyser": FIRAnalyser}
 
 
-def to_xml(treatment: ROITreatment) -> str:
-    """Write a treatment.
+def to_xml(parameters: Mapping[str, Any]) -> str:
+    """Write a treatment: the arguments of its constructor.
 
     Raises
     ------
@@ -29,18 +27,10 @@ def to_xml(treatment: ROITreatment) -> str:
         If its analyser is neither one of ours nor a function of a module.
     """
     root = ET.Element(_ROOT)
-    data = treatment.fmri_data
-    for name, value in (
-        ("bold", list(data.bold)),
-        ("parcellation", data.parcellation),
-        ("events", list(data.events)),
-        ("tr", data.tr),
-        ("confounds", list(data.confounds)),
-        ("analyser", _describe(treatment.analyser)),
-        ("output_dir", treatment.output_dir),
-        ("make_outputs", treatment.make_outputs),
-        ("result_dump_file", treatment.result_dump_file),
-    ):
+    values = dict(parameters)
+    data = values.pop("fmri_data")
+    values["analyser"] = _describe(values["analyser"])
+    for name, value in (dataclasses.asdict(data) | values).items():
         ET.SubElement(root, name).text = json.dumps(value)
     ET.indent(root)
     return ET.tostring(root, encoding="unicode") + "\n"

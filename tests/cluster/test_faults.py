@@ -32,6 +32,7 @@ from tests.conftest import ROOT
 from tests.contract import cases
 
 pytestmark = [pytest.mark.usefixtures("configured"), pytest.mark.cluster]
+FULL = "No space left on device|disk is full"
 slurm_only = pytest.mark.parametrize("scheduler", ["slurm"], indirect=True)
 once = pytest.mark.parametrize("scheduler", ["local_basic"], indirect=True)
 
@@ -188,7 +189,7 @@ class TestTheOtherSide:
     @once
     def test_a_disk_that_fills_up(self, small_disk: tuple[Path, Any]) -> None:
         calls = [(500_000,)] * 12
-        with pytest.raises((SubmissionError, RemoteException), match="No space left on device"):
+        with pytest.raises((SubmissionError, RemoteException), match=FULL):
             on_cluster(os.urandom, calls, config=small_disk[1], n_jobs=1)
 
     @once
@@ -206,7 +207,7 @@ class TestTheOtherSide:
             return i
 
         try:
-            with pytest.raises((SubmissionError, RemoteException), match="No space left on device"):
+            with pytest.raises((SubmissionError, RemoteException), match=FULL):
                 on_cluster(fill, [(i,) for i in range(4)], config=config, n_jobs=2)
         finally:
             Path(place).unlink()

@@ -1,0 +1,78 @@
+"""Setting soma-workflow up in this process: in "light" mode, with all its state in the working directory."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import soma_workflow.engine
+from soma_workflow import client, configuration
+
+from pyhrf_parallel.cluster.layout import Plan
+from pyhrf_parallel.tasks import available_cpus
+
+# As many workers run side by side, each must not start a thread per CPU; what the user set stays.
+_THREAD_LIMITS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+
+def make_controller(plan: Plan) -> Any:
+    """Start the engine with all its state in the working directory, and none in HOME."""
+    soma_workflow.engine.refreshment_interval = plan.refresh
+    slots = plan.jobs
+    scheduler = configuration.LocalSchedulerCfg
+    # Otherwise a ~/.soma-workflow-scheduler.cfg of the user would decide on the slots, and setting them
+    # later would write that file.
+    scheduler.search_config_path = staticmethod(lambda: "the number of slots given here")
+    scheduler.load_from_file = classmethod(lambda cls, _path: cls(slots, max_proc_nb=slots))
+    # Relative paths: the engine would expand a dollar sign in others.
+    settings = configuration.Configuration(
+        "localhost", "light", plan.scheduler, "./jobs.db", "./transfers"
+    )
+    # Otherwise a directory that everybody may write to is left in the temporary directory.
+    settings._shared_temporary_dir = "."  # noqa: SLF001
+    return client.WorkflowController("localhost", config=settings)
+
+
+def watch_threads() -> list[str]:
+    """Return a list that gets the reason when a thread ends with an exception.
+
+    soma-workflow's engine and schedulers are threads, and nothing happens any more without them.
+    """
+    reasons: list[str] = []
+
+    def note(end: threading.ExceptHookArgs) -> None:
+        reasons.append(f"{end.exc_type.__name__}: {end.exc_value}")
+        threading.__excepthook__(end)
+
+    threading.excepthook = note
+    return reasons
+
+
+def submit(controller: Any, plan: Plan, commands: Mapping[str, list[str]]) -> int:
+    """Submit jobs, by their names; return the id of the workflow."""
+    jobs = [
+        client.Job(words, name=name, native_specification=plan.native or None)
+        for name, words in commands.items()
+    ]
+    workflow_id: int = controller.submit_workflow(
+        client.Workflow(jobs, []), name="pyhrf_parallel", queue=plan.queue
+    )
+    # Its loop has just begun to wait: the jobs would be submitted only after that.
+    controller._engine_proxy.engine_loop._scheduler.jobs_finished_event.set()  # noqa: SLF001
+    return workflow_id
+
+
+def limit_threads(plan: Plan) -> None:
+    """Share the CPUs among jobs that run on this machine."""
+    if plan.scheduler == "local_basic":  # elsewhere the scheduler gives each job its CPUs
+        for name in _THREAD_LIMITS:
+            os.environ.setdefault(name, str(max(1, available_cpus() // plan.jobs)))
