@@ -28,6 +28,7 @@ coverage: .venv/ready
 docs: .venv/ready
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
+# As root, with sshd and Slurm installed, the rows of a cluster too.
 bench: .venv/ready
 	$(BIN)/python benchmarks/run.py
 
