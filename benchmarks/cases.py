@@ -8,13 +8,14 @@ import operator
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, redirect_stderr
 from functools import partial
 from typing import Any
 
 import on_cluster
+import treatments
 import watching
 from measuring import Row, against, duration, in_turns, process, timed
 from peers import installed_pools, joblib_map, stock_soma
@@ -244,7 +245,7 @@ def _brought_along(statement: str) -> list[str]:
     return [name for name in _IMPORTED if name in done.stdout.split()]
 
 
-CASES: dict[str, Callable[[], Iterator[Row]]] = {
+CASES: dict[str, Callable[[], Iterable[Row]]] = {
     "serial": serial,
     "serial-terminal": serial_on_terminal,
     "local-warm": local_warm,
@@ -256,5 +257,6 @@ CASES: dict[str, Callable[[], Iterator[Row]]] = {
     "memory-local": memory_local,
     "memory-cluster": memory_cluster,
     "import": import_time,
+    **treatments.CASES,
     "slurm": on_cluster.on_cluster,
 }

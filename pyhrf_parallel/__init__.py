@@ -34,7 +34,13 @@ if TYPE_CHECKING:
     from pyhrf_parallel.mapping import remote_map, remote_map_marshal
     from pyhrf_parallel.runs import MapRun
     from pyhrf_parallel.submitting import submit_map
-    from pyhrf_parallel.treatment_jobs import save_treatment
+    from pyhrf_parallel.treatment_jobs import (
+        TreatmentRun,
+        prepare_treatment_jobs,
+        run_soma_workflow,
+        save_treatment,
+        submit_treatments,
+    )
 
 __all__ = [
     "ArgumentMismatchError",
@@ -53,14 +59,18 @@ __all__ = [
     "TransferError",
     "TreatmentDataError",
     "TreatmentError",
+    "TreatmentRun",
     "UnknownModeError",
     "__version__",
     "dump_func",
     "merge_default_kwargs",
+    "prepare_treatment_jobs",
     "remote_map",
     "remote_map_marshal",
+    "run_soma_workflow",
     "save_treatment",
     "submit_map",
+    "submit_treatments",
 ]
 
 _HOMES = {
@@ -69,8 +79,12 @@ _HOMES = {
     "remote_map": "mapping",
     "remote_map_marshal": "mapping",
     "MapRun": "runs",
+    "TreatmentRun": "treatment_jobs",
+    "prepare_treatment_jobs": "treatment_jobs",
+    "run_soma_workflow": "treatment_jobs",
     "save_treatment": "treatment_jobs",
     "submit_map": "submitting",
+    "submit_treatments": "treatment_jobs",
 }
 
 

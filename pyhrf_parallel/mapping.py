@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import math
-import numbers
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,14 +10,21 @@ from typing import Any
 from pyhrf_parallel.backends.base import Backend
 from pyhrf_parallel.configuration import ConfigSource, Configuration, load_configuration
 from pyhrf_parallel.errors import (
-    OptionError,
     RemoteException,
     TaskLostError,
     UnknownModeError,
 )
 from pyhrf_parallel.functions import MarshalledFunction
 from pyhrf_parallel.progress import ProgressOption, reporting
-from pyhrf_parallel.tasks import Args, Kwargs, OnError, Options, Outcomes, Work, pair_arguments
+from pyhrf_parallel.tasks import (
+    Args,
+    Kwargs,
+    OnError,
+    Outcomes,
+    Work,
+    check_options,
+    pair_arguments,
+)
 
 #: The execution modes; each is the module of that name in `pyhrf_parallel.backends`.
 MODES = ("serial", "local", "local_with_dumps", "remote_cluster")
@@ -194,7 +199,7 @@ def prepare(
     config: ConfigSource,
 ) -> tuple[Work, Configuration]:
     """Check all that a map was given; return its tasks and settings."""
-    options = replace(_check_options(n_jobs, on_error, timeout, retries), resources=resources)
+    options = replace(check_options(n_jobs, on_error, timeout, retries), resources=resources)
     positional, named = pair_arguments(func, largs, lkwargs)
     return Work(func, positional, named, options), load_configuration(config)
 
@@ -202,30 +207,6 @@ def prepare(
 def _check_mode(mode: str) -> None:
     if mode not in MODES:
         raise UnknownModeError(f"There is no mode {mode!r}; the modes are {', '.join(MODES)}")
-
-
-def _check_options(
-    n_jobs: int | None, on_error: str, timeout: float | None, retries: int
-) -> Options:
-    if on_error not in ("raise", "return"):
-        raise OptionError(f"on_error must be 'raise' or 'return', got {on_error!r}")
-    if n_jobs is not None and (not _is_integer(n_jobs) or n_jobs == 0):
-        raise OptionError(f"n_jobs must be a positive or negative integer, or None, got {n_jobs!r}")
-    if not _is_integer(retries) or retries < 0:
-        raise OptionError(f"retries must be an integer from 0 on, got {retries!r}")
-    if timeout is not None and not _is_duration(timeout):
-        raise OptionError(f"timeout must be a positive number of seconds, or None, got {timeout!r}")
-    return Options(n_jobs, "return" if on_error == "return" else "raise", timeout, retries)
-
-
-def _is_integer(value: object) -> bool:
-    return hasattr(value, "__index__") and not isinstance(value, bool)
-
-
-def _is_duration(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        return False
-    return 0 < float(value) < math.inf
 
 
 def _run(

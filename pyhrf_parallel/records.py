@@ -110,10 +110,13 @@ def _rebuild_exception(
     return error
 
 
+_RETURNED = ("plain", "pickled")
+
+
 def note(records: Iterable[Record], ledger: Ledger) -> None:
     """Note which tasks have ended, without unpickling what they returned or raised."""
     for kind, index, *rest in records:
-        if ledger.is_settled(index):
+        if _is_old(kind, index, ledger):
             continue
         if kind == "plain":
             ledger.note_returned(index, len(rest[0]))
@@ -123,10 +126,15 @@ def note(records: Iterable[Record], ledger: Ledger) -> None:
             ledger.note_failed(index)
 
 
+def _is_old(kind: str, index: int, ledger: Ledger) -> bool:
+    """Tell whether a record says nothing new: a task that has failed may return in another attempt."""
+    return ledger.has_returned(index) if kind in _RETURNED else ledger.is_settled(index)
+
+
 def absorb(records: Iterable[Record], outcomes: Outcomes) -> None:
     """Enter records into the outcomes of a map; those of tasks already settled are left out."""
     for kind, index, *rest in records:
-        if outcomes.is_settled(index):
+        if _is_old(kind, index, outcomes):
             continue
         if kind == "plain":
             outcomes.succeed(index, rest[0])

@@ -6,10 +6,12 @@ import getpass
 import os
 import sys
 import time
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pyhrf_parallel.cluster.following import Follower
+from pyhrf_parallel.cluster.here import RunHere
 from pyhrf_parallel.cluster.layout import JobRow, State
 from pyhrf_parallel.cluster.manifests import (
     Manifest,
@@ -18,15 +20,17 @@ from pyhrf_parallel.cluster.manifests import (
     new_run_id,
     remember,
 )
-from pyhrf_parallel.cluster.planning import check_resources
-from pyhrf_parallel.cluster.remote import Cluster, RemoteRun
+from pyhrf_parallel.cluster.planning import check_resources, make_plan
 from pyhrf_parallel.configuration import Configuration
-from pyhrf_parallel.errors import RemoteException
+from pyhrf_parallel.errors import RemoteException, RunNotFoundError
 from pyhrf_parallel.files import private_directory
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Options, Outcomes, Work
 from pyhrf_parallel.version import __version__
 from pyhrf_parallel.worker import PAYLOAD
+
+if TYPE_CHECKING:  # paramiko is needed on clusters only
+    from pyhrf_parallel.cluster.remote import RemoteRun
 
 _NEAR, _FAR = 0.05, 2.0  # seconds between two looks at a run: at least, and at most
 _PATIENCE = 0.05  # in between, of the time that it has lasted
@@ -77,24 +81,26 @@ class RememberedWork(Work):
         return self.calls[index] if index < len(self.calls) else ""
 
 
-class MapRun:
-    """A map on a cluster, which goes on whether or not this process does.
+class Run:
+    """A run on a cluster, which goes on whether or not this process does.
 
-    Made by `pyhrf_parallel.submit_map`, or by `MapRun.load` in another process; a context manager that closes the
-    connection and leaves the run alone.
+    A context manager that closes the connection and leaves the run alone.
 
     Attributes
     ----------
     manifest : Manifest
         What was submitted, by whom, with what.
+    work : Work
+        The tasks, as far as this process knows them.
     """
 
     def __init__(
-        self, manifest: Manifest, run: RemoteRun | None = None, work: Work | None = None
+        self, manifest: Manifest, run: RemoteRun | RunHere | None = None, work: Work | None = None
     ) -> None:
         self.manifest = manifest
+        self.work = work or RememberedWork.of(manifest)
         self._run = run
-        self._outcomes = Outcomes(work or RememberedWork.of(manifest))
+        self._outcomes = Outcomes(self.work)
         self._follower: Follower | None = None
 
     def __enter__(self) -> Self:
@@ -105,11 +111,12 @@ class MapRun:
 
     def __repr__(self) -> str:
         """Name the run, and how to get at it from elsewhere."""
-        return f"<MapRun {self.run_id!r}: {self.manifest.tasks} x {self.manifest.function}>"
+        name = type(self).__name__
+        return f"<{name} {self.run_id!r}: {self.manifest.tasks} x {self.manifest.function}>"
 
     @property
     def run_id(self) -> str:
-        """The name of the run, for `MapRun.load` and the command line."""
+        """The name of the run, for `load` and the command line."""
         return self.manifest.run_id
 
     @classmethod
@@ -119,14 +126,21 @@ class MapRun:
         Raises
         ------
         RunNotFoundError
-            If there is none of that name here.
+            If there is none of that name here, or it is of another kind.
         """
-        return cls(load_manifest(run_id))
+        manifest = load_manifest(run_id)
+        if not cls._knows(manifest):
+            raise RunNotFoundError(f"Run {run_id!r} is no {cls.__name__}")
+        return cls(manifest)
+
+    @staticmethod
+    def _knows(manifest: Manifest) -> bool:  # noqa: ARG004
+        return True
 
     def close(self) -> None:
         """Close the connection; the run goes on."""
         if self._run is not None:
-            self._run.cluster.close()
+            self._run.close()
             self._run = self._follower = None
 
     def status(self) -> RunStatus:
@@ -141,24 +155,31 @@ class MapRun:
         # The results that are here already may be ahead of the engine's last word.
         known = self._outcomes
         settled, failed = max((state.settled, state.failed), (known.settled, known.failed))
-        over = known.complete or (state.phase == "running" and settled == self.manifest.tasks)
-        phase = "done" if over else state.phase
+        phase = "done" if self._is_over(state, settled) else state.phase
+        told = [state.error, *(f"{group}: {text}" for group, text in state.problems.items())]
         return RunStatus(
-            phase, self.manifest.tasks, settled - failed, failed, state.jobs, state.error
+            phase, self.manifest.tasks, settled - failed, failed, state.jobs,
+            "\n".join(filter(None, told)),
+        )  # fmt: skip
+
+    def _is_over(self, state: State | None, settled: int) -> bool:
+        """Tell whether nothing more is to come of use."""
+        return self._outcomes.complete or (
+            state is not None and state.phase == "running" and settled == self.manifest.tasks
         )
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the end of the run, `timeout` seconds at most; return whether it has come."""
         deadline = None if timeout is None else time.monotonic() + timeout
         began = news = time.monotonic()
-        last = -1
+        last: object = None
         while True:
             state = self._look()
-            if self._outcomes.complete or (state and state.phase == "cancelled"):
+            if (state and state.phase == "cancelled") or self._is_over(state, -1):
                 return True
             now = time.monotonic()
-            if self._outcomes.settled != last:
-                last, news = self._outcomes.settled, now
+            if (self._outcomes.settled, state) != last:
+                last, news = (self._outcomes.settled, state), now
             elif now - news > _REVIVAL:
                 self._connected().revive()
                 news = now
@@ -166,14 +187,6 @@ class MapRun:
                 return False
             pause = min(_FAR, max(_NEAR, _PATIENCE * (now - began)))
             time.sleep(pause if deadline is None else max(0, min(pause, deadline - now)))
-
-    def results(self) -> list[Any]:
-        """Wait for the end; return the results as `remote_map` does, or raise what it would.
-
-        The run keeps its files until `clean` is called, so that nothing is lost if this process is.
-        """
-        self.wait()
-        return finish(self._outcomes)
 
     def cancel(self) -> None:
         """Stop the jobs; what has ended can still be collected."""
@@ -200,8 +213,12 @@ class MapRun:
         self._outcomes, self._follower = outcomes, None
         self.wait()
 
-    def _connected(self) -> RemoteRun:
-        if self._run is None:
+    def _connected(self) -> RemoteRun | RunHere:
+        if self._run is None and self.manifest.here:
+            self._run = RunHere(self.manifest.directory)
+        elif self._run is None:
+            from pyhrf_parallel.cluster.remote import Cluster, RemoteRun
+
             cluster = Cluster(Configuration(**self.manifest.settings))
             self._run = RemoteRun(cluster, self.manifest.directory)
         return self._run
@@ -210,6 +227,31 @@ class MapRun:
         if self._follower is None:
             self._follower = Follower(self._connected(), self._outcomes)
         return self._follower.look()
+
+
+class MapRun(Run):
+    """A map on a cluster, which goes on whether or not this process does.
+
+    Made by `pyhrf_parallel.submit_map`, or by `MapRun.load` in another process; a context manager that closes the
+    connection and leaves the run alone.
+
+    Attributes
+    ----------
+    manifest : Manifest
+        What was submitted, by whom, with what.
+    """
+
+    @staticmethod
+    def _knows(manifest: Manifest) -> bool:
+        return not manifest.treatments
+
+    def results(self) -> list[Any]:
+        """Wait for the end; return the results as `remote_map` does, or raise what it would.
+
+        The run keeps its files until `clean` is called, so that nothing is lost if this process is.
+        """
+        self.wait()
+        return finish(self._outcomes)
 
 
 def finish(outcomes: Outcomes) -> list[Any]:
@@ -226,38 +268,47 @@ def finish(outcomes: Outcomes) -> list[Any]:
     return outcomes.values
 
 
-def start_run(work: Work, configuration: Configuration) -> MapRun:
-    """Send a map to the cluster and remember it here."""
-    resources = check_resources(work.options.resources)
-    run_id = new_run_id()
-    with private_directory() as directory:
-        write_payload(directory / PAYLOAD, work, for_here=False)
-        cluster = Cluster(configuration)
-        try:
-            run = cluster.start_run(work, directory / PAYLOAD, run_id, resources)
-        except BaseException:
-            cluster.close()
-            raise
-    manifest = Manifest(
+def describe_run(
+    run_id: str, work: Work, configuration: Configuration, directory: str, **more: Any
+) -> Manifest:
+    """Return what is to be remembered of a run; `more` are other fields of the manifest."""
+    options = {key: getattr(work.options, key) for key in ("on_error", "timeout", "retries")}
+    return Manifest(
         run_id,
         f"{getattr(work.func, '__module__', '')}.{getattr(work.func, '__qualname__', repr(work.func))}",
         len(work),
         time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        run.directory,
+        directory,
         asdict(configuration),
-        {
-            "on_error": work.options.on_error,
-            "timeout": work.options.timeout,
-            "retries": work.options.retries,
-        },
+        options,
         {"python": ".".join(map(str, sys.version_info[:3])), "pyhrf_parallel": __version__},
         f"{getpass.getuser()}@{os.uname().nodename}",
         [work.describe(index) for index in range(min(len(work), _REMEMBERED))],
+        **more,
     )
-    try:
+
+
+def start_run(work: Work, configuration: Configuration) -> MapRun:
+    """Send a map to the cluster and remember it here."""
+    from pyhrf_parallel.cluster.remote import Cluster
+
+    resources = check_resources(work.options.resources)
+    run_id = new_run_id()
+    with private_directory() as directory, ExitStack() as undo:
+        payload = directory / PAYLOAD
+        write_payload(payload, work, for_here=False)
+        cluster = undo.enter_context(Cluster(configuration))
+        plan = make_plan(cluster.settings, work, resources)
+        run = cluster.prepare(run_id, plan, payload.stat().st_size)
+        undo.callback(remove_quietly, run)
+        run.begin(plan, payload)
+        manifest = describe_run(run_id, work, configuration, run.directory)
         remember(manifest)
-    except BaseException:
-        run.remove()
-        cluster.close()
-        raise
+        undo.pop_all()
     return MapRun(manifest, run, work)
+
+
+def remove_quietly(run: RemoteRun | RunHere) -> None:
+    """Undo a run that could not be started; why it could not is what matters."""
+    with suppress(Exception):
+        run.remove()

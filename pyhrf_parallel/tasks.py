@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 import os
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from pyhrf_parallel.errors import ArgumentMismatchError, ArgumentTypeError, RemoteException
+from pyhrf_parallel.errors import (
+    ArgumentMismatchError,
+    ArgumentTypeError,
+    OptionError,
+    RemoteException,
+)
 
 if TYPE_CHECKING:
     from pyhrf_parallel.progress import Report
@@ -138,6 +145,37 @@ def count_workers(n_jobs: int | None) -> int:
     return n_jobs if n_jobs > 0 else max(1, available_cpus() + 1 + n_jobs)
 
 
+def check_options(
+    n_jobs: int | None, on_error: str, timeout: float | None, retries: int
+) -> Options:
+    """Return the options of a map.
+
+    Raises
+    ------
+    OptionError
+        For one that no mode takes.
+    """
+    if on_error not in ("raise", "return"):
+        raise OptionError(f"on_error must be 'raise' or 'return', got {on_error!r}")
+    if n_jobs is not None and (not _is_integer(n_jobs) or n_jobs == 0):
+        raise OptionError(f"n_jobs must be a positive or negative integer, or None, got {n_jobs!r}")
+    if not _is_integer(retries) or retries < 0:
+        raise OptionError(f"retries must be an integer from 0 on, got {retries!r}")
+    if timeout is not None and not _is_duration(timeout):
+        raise OptionError(f"timeout must be a positive number of seconds, or None, got {timeout!r}")
+    return Options(n_jobs, "return" if on_error == "return" else "raise", timeout, retries)
+
+
+def _is_integer(value: object) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool)
+
+
+def _is_duration(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return False
+    return 0 < float(value) < math.inf
+
+
 class Ledger:
     """Which tasks have returned or failed, and which still have to be run.
 
@@ -160,6 +198,14 @@ class Ledger:
     def note_failed(self, index: int) -> None:
         """Note that a task has failed."""
         self._state[index] = _FAILED
+
+    def has_returned(self, index: int) -> bool:
+        """Tell whether a task has returned."""
+        return self._state[index] == _DONE
+
+    def reopen_failed(self) -> None:
+        """Let the tasks that have failed be run again."""
+        self._state = self._state.replace(bytes([_FAILED]), bytes([_PENDING]))
 
     def is_settled(self, index: int) -> bool:
         """Tell whether a task has returned or failed."""
@@ -220,9 +266,13 @@ class Outcomes(Ledger):
         if not values:
             return
         self.values[start : start + len(values)] = values
+        new = len(values)
+        if self.failures:  # some may have failed in an earlier attempt
+            for index in range(start, start + len(values)):
+                new -= self.failures.pop(index, None) is not None
         self.note_returned(start, len(values))
-        if self.on_progress:
-            self.on_progress(len(values), 0)
+        if self.on_progress and new:
+            self.on_progress(new, 0)
 
     def fail(self, failure: RemoteException) -> None:
         """Take the failure of one task."""

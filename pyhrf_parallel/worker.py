@@ -1,8 +1,9 @@
 """The process at the other end: reads a payload, calls the function, sends records back.
 
-Started with `command`, as ``DIRECTORY NAME [START STOP]``: with a range it runs these tasks and ends;
-without, it claims tasks from the directory's `Claims` until none is left, in a child process of its own,
-so that a task that dies or takes too long costs nothing but itself. Only the standard library is
+Started with `command`, as ``DIRECTORY NAME [START STOP | CLAIMS]``: with a range it runs these tasks and
+ends; without, it claims tasks from the directory's `Claims` until none is left, in a child process of its
+own, so that a task that dies or takes too long costs nothing but itself. With the name of a file of claims
+it is that process itself, and who started it has to look what it died of. Only the standard library is
 imported here: a worker has to start fast.
 """
 
@@ -19,7 +20,7 @@ from pyhrf_parallel.runner import Cursor, Runner
 
 TYPE_CHECKING = False  # a worker has to start fast
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
     from typing import NoReturn
 
@@ -46,8 +47,8 @@ def python_command(module: str, *arguments: object) -> list[str]:
     return [*boot, module, *map(str, arguments)]
 
 
-def command(directory: str | Path, name: str, *tasks: int) -> list[str]:
-    """Return the argv of a worker: for a range of tasks, or for all that it can claim."""
+def command(directory: str | Path, name: str, *tasks: int | str) -> list[str]:
+    """Return the argv of a worker: for a range of tasks, or for all that it can claim (from a file)."""
     return python_command(__name__, directory, name, *tasks)
 
 
@@ -183,13 +184,15 @@ def _claimed(claims: Claims) -> Iterator[tuple[int, int]]:
         size = max(1, int(_SLICE / max(per_task, 1e-9)))
 
 
-def _run_range(directory: str, name: str, start: int, stop: int) -> None:
+def _run_here(directory: str, name: str, ranges: Iterable[tuple[int, int]]) -> None:
     payload = Payload(_join(directory, PAYLOAD))
     payload.enter()
     records = RecordFile(_join(directory, f"{name}.records"))
     cursor = Cursor(_join(directory, f"{name}.cursor"))
     log = _join(directory, f"{name}.log")
-    Runner(payload, cursor, records.write, lambda: read_log_tail(log)).run(start, stop)
+    runner = Runner(payload, cursor, records.write, lambda: read_log_tail(log))
+    for start, stop in ranges:
+        runner.run(start, stop)
     records.finish()
     _leave(0)
 
@@ -213,9 +216,11 @@ def main() -> None:
     """Run the worker that the command line asks for."""
     directory, name, *tasks = sys.argv[1:]
     directory = os.path.abspath(directory)
-    if tasks:
-        _run_range(directory, name, int(tasks[0]), int(tasks[1]))
+    if len(tasks) > 1:
+        _run_here(directory, name, [(int(tasks[0]), int(tasks[1]))])
     log = os.open(_join(directory, f"{name}.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    if tasks:
+        _run_here(directory, name, _claimed(Claims(_join(directory, tasks[0]))))
     sys.exit(_Supervisor(directory, name).run())

@@ -1,8 +1,9 @@
 """The process in which soma-workflow's engine runs the jobs of one run, here or on a cluster.
 
 Started in the directory of the run (see `pyhrf_parallel.cluster.layout`), it submits jobs for the tasks of
-the payload, again for those that a dead job has left, until every task has a record. An attached engine
-dies with the process that started it; any other goes on by itself, and its jobs with it.
+the payload and the steps around them, again for those that a dead job has left, until every task has a
+record and every step is done. An attached engine dies with the process that started it; any other goes on
+by itself, and its jobs with it.
 
 A process of its own, because the engine prints to stdout, keeps threads and exit handlers, changes the
 environment and looks into HOME: nothing of that may happen to the user's process. And always in "light"
@@ -23,14 +24,14 @@ from pathlib import Path
 
 from soma_workflow import constants
 
-from pyhrf_parallel.claims import Claims
 from pyhrf_parallel.cluster import slurm, soma
 from pyhrf_parallel.cluster.layout import ENGINE_LOG, RECORDS, JobRow, Plan, State
+from pyhrf_parallel.cluster.stages import Job, StageRun, WholeMap, make_stages
 from pyhrf_parallel.files import remove_directory
 from pyhrf_parallel.records import PART, RecordFile, RecordStream, lost, note
 from pyhrf_parallel.runner import Cursor
 from pyhrf_parallel.tasks import Ledger
-from pyhrf_parallel.worker import CLAIMS, PAYLOAD, command, describe_death, read_log_tail
+from pyhrf_parallel.worker import PAYLOAD, describe_death, read_log_tail
 
 _SUBMISSION = 3.0  # seconds that a submission under way may take
 _LATE = 20.0  # seconds that a shared file system may need to show a file
@@ -61,43 +62,59 @@ class Engine:
         self._ledger = Ledger(plan.tasks, stop_at_failure=plan.stop_at_failure)
         self._streams: dict[str, RecordStream] = {}
         self._deaths: dict[int, int] = {}
-        self._rows: dict[str, JobRow] = {}
+        self._stages = make_stages(plan)
+        self._jobs: dict[int, list[Job]] = {}  # by the id of their workflow
+        self._rows: dict[str, JobRow] = {}  # by the file names of the jobs
         self._written: State | None = None
         self._records = RecordFile(f"engine-{os.getpid()}{RECORDS}")
         self._broken = soma.watch_threads()
         self._controller = soma.make_controller(plan)
 
-    def run(self) -> None:
-        """Submit jobs, round after round, until no task is left to run."""
+    def run(self, *, again: bool = False) -> None:
+        """Submit jobs, round after round, until no stage has anything left to run.
+
+        Parameters
+        ----------
+        again : bool
+            Whether tasks that have failed, and the steps after them, are to be run again.
+        """
         vain = 0
         self._read()
-        while not self._ledger.complete:
-            before = self._ledger.settled, sum(self._deaths.values())
-            names = self._round()
-            progress = before != (self._ledger.settled, sum(self._deaths.values()))
-            vain = 0 if progress else vain + 1
+        if again:
+            self._ledger.reopen_failed()
+            for stage in self._stages:
+                stage.reopen()
+        while not all(stage.is_over(self._ledger) for stage in self._stages):
+            before = self._progress()
+            jobs = self._round()
+            vain = 0 if self._progress() != before else vain + 1
             if vain == _HOPELESS:
-                raise RuntimeError(
-                    f"The jobs end before they have run a task: {self._why(names[0])}"
-                )
+                why = self._why(jobs[0].name, self._rows[jobs[0].file], jobs[0].file)
+                raise RuntimeError(f"The jobs end before they have run a task: {why}")
         self._records.finish()
         self.say("done")
 
-    def _round(self) -> list[str]:
-        """Run jobs for all tasks without a record; return their names."""
-        round_name = f"{os.getpid()}-{len(self._rows)}"
-        names = [f"job-{round_name}-{slot}" for slot in range(self._plan.jobs)]
-        Claims.create(CLAIMS, self._ledger.pending(), self._plan.jobs)
-        commands = {name: command(".", name) for name in names}
-        workflow_id = soma.submit(self._controller, self._plan, commands)
+    def _progress(self) -> tuple[object, ...]:
+        left = [stage.left for stage in self._stages]
+        return self._ledger.settled, sum(self._deaths.values()), left
+
+    def _round(self) -> list[Job]:
+        """Run jobs for all tasks without a record, and the steps around them; return the jobs."""
+        name = f"{os.getpid()}-{len(self._rows)}"
+        running = [stage for stage in self._stages if not stage.is_over(self._ledger)]
+        layered = [stage.layers(self._ledger, name) for stage in running]
+        jobs = [job for layers in layered for layer in layers for job in layer]
+        workflow_id = soma.submit(self._controller, self._plan, soma.make_workflow(layered))
+        self._jobs[workflow_id] = jobs
         while not self._look(workflow_id):
             time.sleep(self._plan.refresh)
-        for name in names:
-            self._account(self._rows[name])
+        stage_of = {stage.group: stage for stage in running}
+        for job in jobs:
+            self._account(stage_of[job.group], job, self._rows[job.file])
         self._read()
-        if all(self._rows[name].exit_value == 0 for name in names):
+        if all(self._rows[job.file].exit_value == 0 for job in jobs if job.step is None):
             self._wait_for_late_records()
-        return names
+        return jobs
 
     def _wait_for_late_records(self) -> None:
         """Wait for what jobs have written that ended well: a shared file system may be slow to show it."""
@@ -121,17 +138,18 @@ class Engine:
     def _look_at_jobs(self, workflow_id: int) -> bool:
         """Take in how the jobs are; return whether all have ended."""
         # Each job's own row: the workflow's status tells nothing of failed jobs.
-        elements = self._controller.workflow_elements_status(workflow_id)[0]
-        names = self._controller.jobs([element[0] for element in elements])
-        for job_id, status, _queue, ended, _dates, scheduler_id in elements:
-            name = names[job_id][0]
-            reason = self._slurm.refusals.get(name, "")
+        elements = sorted(self._controller.workflow_elements_status(workflow_id)[0])
+        # It numbers them as they were given.
+        for element, job in zip(elements, self._jobs[workflow_id], strict=True):
+            _id, status, _queue, ended, _dates, scheduler_id = element
+            reason = self._slurm.refusals.get(job.name, "")
             if self._plan.scheduler == "slurm" and scheduler_id and status == constants.FAILED:
-                job = self._slurm.job(str(scheduler_id))
-                reason = job.failure if job else ""
-            self._rows[name] = JobRow(
-                name, status, ended[1] if ended else None, str(scheduler_id or "") or None, reason
-            )
+                found = self._slurm.job(str(scheduler_id))
+                reason = found.failure if found else ""
+            self._rows[job.file] = JobRow(
+                job.name, status, ended[1] if ended else None, str(scheduler_id or "") or None, reason,
+                job.group,
+            )  # fmt: skip
         return all(element[1] in _ENDED for element in elements)
 
     def _read(self) -> None:
@@ -141,34 +159,38 @@ class Engine:
                 file.seek(stream.position)
                 note(stream.feed(file.read()), self._ledger)
 
-    def _account(self, row: JobRow) -> None:
-        """Find the task that a job was killed with: a worker survives what its tasks do."""
+    def _account(self, stage: WholeMap | StageRun, job: Job, row: JobRow) -> None:
+        """Take in how a job has ended, and find the task that it was killed with."""
         if row.reason and row.scheduler_id is None:
             raise RuntimeError(f"The scheduler refuses the job: {row.reason}")
-        if row.exit_value == 0 or not Path(f"{row.name}.cursor").exists():
+        stage.account(job, row, self._why(job.name, row, job.file))
+        if row.exit_value == 0 or not Path(f"{job.file}.cursor").exists():
             return
-        cursor = Cursor(f"{row.name}.cursor")
+        cursor = Cursor(f"{job.file}.cursor")
         index = cursor.running
         cursor.close()
         if index < 0 or self._ledger.is_settled(index):
             return
         self._deaths[index] = self._deaths.get(index, 0) + 1
+        memory = slurm.killed_for_memory(self._tail(job.name, row), row.reason)
         if self._deaths[index] > self._plan.retries:
-            memory = slurm.killed_for_memory(read_log_tail(row.name + slurm.LOG))
             how = (
                 memory
                 or row.reason
                 or describe_death(row.exit_value if row.exit_value is not None else 1)
             )
-            reason = f"its job {row.scheduler_id or row.name} ended: {how}"
-            self._records.write([lost(index, reason, self._tail(row.name))])
+            reason = f"its job {row.scheduler_id or job.name} ended: {how}"
+            self._records.write([lost(index, reason, self._tail(job.name, row, job.file))])
+        elif memory:
+            stage.too_big[index] = stage.too_big.get(index, 0) + 1
 
-    def _tail(self, name: str) -> str:
-        return read_log_tail(f"{name}.log") + read_log_tail(name + slurm.LOG)
+    def _tail(self, name: str, row: JobRow, file: str = "") -> str:
+        own = read_log_tail(f"{file}.log") if file else ""
+        return own + read_log_tail(slurm.log_name(name, row.scheduler_id))
 
-    def _why(self, name: str) -> str:
-        row = self._rows[name]
-        return "\n".join(filter(None, [row.reason, self._tail(name)])) or f"exit {row.exit_value}"
+    def _why(self, name: str, row: JobRow, file: str = "") -> str:
+        told = "\n".join(filter(None, [row.reason, self._tail(name, row, file).strip()]))
+        return told or f"exit {row.exit_value}"
 
     def cancel(self) -> None:
         """Stop all jobs that have not ended, and say so."""
@@ -211,6 +233,7 @@ class Engine:
         state = State(
             phase, os.getpid(), os.uname().nodename, error,
             self._ledger.settled, self._ledger.failed, list(self._rows.values()),
+            {stage.group: stage.problem for stage in self._stages if stage.problem},
         )  # fmt: skip
         if state != self._written:
             state.write(Path())
@@ -262,7 +285,7 @@ def main() -> None:
         _RESERVE.write_bytes(bytes(_RESERVED))
         _check_payload(plan)
         engine = Engine(plan)
-        engine.run()
+        engine.run(again="again" in sys.argv[2:])
     except _Cancelled:
         if engine is not None:
             engine.cancel()

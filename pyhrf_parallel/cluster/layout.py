@@ -5,10 +5,11 @@ The same on this machine and on a cluster. Only the standard library, for the en
 
 from __future__ import annotations
 
+import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pyhrf_parallel.files import write_then_rename
 
@@ -20,6 +21,67 @@ RECORDS = ".records"
 
 
 @dataclass(frozen=True)
+class Step:
+    """A command that is a job of its own, before or after the tasks of a stage.
+
+    Attributes
+    ----------
+    name : str
+        Of the job.
+    command : list of str
+        Its words. A program without a directory is looked for beside the interpreter first.
+    takes_outputs : bool
+        Whether the command is followed by the stage's outputs that there are.
+    native : list of str or None
+        Options for the scheduler, where they are not the plan's.
+    """
+
+    name: str
+    command: list[str]
+    takes_outputs: bool = False
+    native: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Tasks that some steps go before or after; one subject's regions.
+
+    Attributes
+    ----------
+    group : str
+        The name of all its jobs together.
+    start, stop : int
+        Its tasks: a range of the payload's.
+    place : str
+        The directory of its files, where its steps run; removed with the run.
+    before, after : list of Step
+        One after the other, when the one before has ended well.
+    outputs : list of str
+        The file in `place` that each task leaves.
+    names : list of str
+        Of the jobs that run the tasks.
+    bounds : list of int or None
+        Where the tasks of each of these jobs end; None if they take what is left, one after the other.
+    """
+
+    group: str
+    start: int
+    stop: int
+    place: str
+    before: list[Step]
+    after: list[Step]
+    outputs: list[str]
+    names: list[str]
+    bounds: list[int] | None = None
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> Self:
+        """Make it of what JSON has kept."""
+        steps = {key: [Step(**step) for step in values[key]] for key in ("before", "after")}
+        return cls(**values | steps)
+
+
+@dataclass(frozen=True)
 class Plan:
     """What the engine is asked to do with a payload.
 
@@ -28,7 +90,7 @@ class Plan:
     tasks : int
         Their number.
     jobs : int
-        How many jobs share them.
+        How many jobs share them; with `stages`, how many run at a time.
     stop_at_failure : bool
         Whether nothing after the first failing task is needed.
     retries : int
@@ -43,8 +105,12 @@ class Plan:
         Seconds between two looks of the engine at its jobs.
     attached : bool
         Whether the engine ends, with all jobs, when its stdin does.
+    name : str
+        Of the workflow.
     checksum : str
         SHA-256 of the payload, which is checked before anything runs; empty for none.
+    stages : list of Stage
+        Of all tasks, in their order; none if nothing goes before or after them.
     """
 
     tasks: int
@@ -56,11 +122,18 @@ class Plan:
     native: list[str] = field(default_factory=list)
     refresh: float = 0.05
     attached: bool = True
+    name: str = "pyhrf_parallel"
     checksum: str = ""
+    stages: list[Stage] = field(default_factory=list)
 
     def write(self, directory: Path) -> None:
         """Write the plan to a run's directory."""
         write_then_rename(directory / PLAN, self.dumps())
+
+    def with_payload(self, payload: Path) -> Self:
+        """Return the plan with the checksum of a payload."""
+        with payload.open("rb") as file:
+            return replace(self, checksum=hashlib.file_digest(file, "sha256").hexdigest())
 
     def dumps(self) -> bytes:
         """Return the plan as JSON."""
@@ -69,18 +142,25 @@ class Plan:
     @classmethod
     def read(cls, directory: Path) -> Self:
         """Read the plan of a run."""
-        return cls(**json.loads((directory / PLAN).read_bytes()))
+        values = json.loads((directory / PLAN).read_bytes())
+        return cls(**values | {"stages": [Stage.of(stage) for stage in values["stages"]]})
 
 
 @dataclass(frozen=True)
 class JobRow:
-    """How a job is doing: a row of the engine's table."""
+    """How a job is doing: a row of the engine's table; `group` is its stage's."""
 
     name: str
     status: str
     exit_value: int | None = None
     scheduler_id: str | None = None
     reason: str = ""
+    group: str = ""
+
+    @property
+    def ran(self) -> bool:
+        """Whether it was started at all."""
+        return self.exit_value is not None or self.scheduler_id is not None
 
 
 @dataclass(frozen=True)
@@ -102,6 +182,8 @@ class State:
         How many tasks have ended, and how many of them failed.
     jobs : list of JobRow
         All jobs of the run, the last one first submitted last.
+    problems : dict of str to str
+        Why stages ended early, by their groups.
     """
 
     phase: str
@@ -111,6 +193,7 @@ class State:
     settled: int = 0
     failed: int = 0
     jobs: list[JobRow] = field(default_factory=list)
+    problems: dict[str, str] = field(default_factory=dict)
 
     def write(self, directory: Path) -> None:
         """Write the state to a run's directory."""

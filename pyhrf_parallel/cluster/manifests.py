@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -44,6 +45,10 @@ class Manifest:
         ``user@host``.
     calls : list of str
         A short repr of each call, for error messages.
+    treatments : list of dict
+        For a run of treatments, what `pyhrf_parallel.treatment_jobs.runs.Subject` has.
+    here : bool
+        Whether it runs on this machine.
     """
 
     run_id: str
@@ -56,6 +61,8 @@ class Manifest:
     versions: dict[str, str]
     submitted_by: str
     calls: list[str] = field(default_factory=list, repr=False)
+    treatments: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    here: bool = False
 
 
 def new_run_id() -> str:
@@ -63,10 +70,15 @@ def new_run_id() -> str:
     return f"{datetime.now().astimezone():%Y%m%d-%H%M%S-%f}-{secrets.token_hex(2)}"
 
 
+def state_directory() -> Path:
+    """Return where this package keeps what outlives a process."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "pyhrf_parallel"
+
+
 def runs_directory() -> Path:
     """Return where runs are remembered on this machine."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "pyhrf_parallel" / "runs"
+    return state_directory() / "runs"
 
 
 def _run_directories() -> list[Path]:
@@ -113,9 +125,16 @@ def forget(run_id: str) -> None:
         directory.parent.parent.rmdir()
 
 
-def remember(manifest: Manifest) -> None:
-    """Keep a manifest, for other processes too."""
-    directory = runs_directory() / manifest.run_id
+def directory_of(run_id: str) -> Path:
+    """Return where all is that is remembered of a run, which nobody else can enter."""
+    return runs_directory() / run_id
+
+
+def remember(manifest: Manifest, files: Mapping[str, bytes] | None = None) -> None:
+    """Keep a manifest, and other files with it, for other processes too."""
+    directory = directory_of(manifest.run_id)
     directory.mkdir(mode=0o700, parents=True)
     directory.parent.chmod(0o700)
+    for name, content in (files or {}).items():
+        write_then_rename(directory / name, content)
     write_then_rename(directory / _MANIFEST, json.dumps(asdict(manifest), indent=1).encode())

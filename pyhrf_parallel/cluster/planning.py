@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pyhrf_parallel.cluster import slurm
 from pyhrf_parallel.cluster.layout import Plan
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.errors import ConfigurationError
-from pyhrf_parallel.tasks import Work
+from pyhrf_parallel.tasks import Work, count_workers
 
 _REFRESH = {"slurm": 0.5}  # seconds between two looks of the engine at its jobs
 
 
-def make_plan(
-    settings: Configuration, work: Work, payload: Path, resources: dict[str, Any]
-) -> Plan:
+def make_plan(settings: Configuration, work: Work, resources: dict[str, Any]) -> Plan:
     """Decide on jobs and resources."""
     wanted = {key: getattr(settings, key) for key in ("mem", "time", "cpus", "queue")} | resources
     wanted = {key: value for key, value in wanted.items() if value is not None}
     native = _native(settings.scheduler, wanted)
     native += shlex.split(settings.native_specification or "")
     n_jobs = work.options.n_jobs or 0  # a negative one counts CPUs, which are not known here
-    with payload.open("rb") as file:
-        checksum = hashlib.file_digest(file, "sha256").hexdigest()
     return Plan(
         len(work),
         min(len(work), n_jobs if n_jobs > 0 else settings.max_jobs),
@@ -38,7 +32,18 @@ def make_plan(
         native,
         _REFRESH.get(settings.scheduler, 0.1),
         attached=False,
-        checksum=checksum,
+    )
+
+
+def make_plan_here(settings: Configuration, work: Work) -> Plan:
+    """Decide on jobs on this machine, which go on without this process."""
+    workers = count_workers(work.options.n_jobs or settings.nb_procs)
+    return Plan(
+        len(work),
+        min(len(work), workers),
+        work.options.on_error == "raise",
+        work.options.retries,
+        attached=False,
     )
 
 

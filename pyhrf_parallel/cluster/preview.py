@@ -72,7 +72,7 @@ def preview_run(work: Work, configuration: Configuration) -> Preview:
     resources = check_resources(work.options.resources)
     with private_directory() as place:
         write_payload(place / PAYLOAD, work, for_here=False)
-        plan = make_plan(settings, work, place / PAYLOAD, resources)
+        plan = make_plan(settings, work, resources).with_payload(place / PAYLOAD)
         files = {PAYLOAD: (place / PAYLOAD).stat().st_size, PLAN: len(plan.dumps())}
     directory = f"{settings.remote_path}/{RUNS}/{new_run_id()}"
     queue = [f"--partition={plan.queue}"] if plan.queue and plan.scheduler == "slurm" else []

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import paramiko
 
+from pyhrf_parallel.cluster.arriving import arriving
 from pyhrf_parallel.cluster.layout import PLAN, STATE, Plan
-from pyhrf_parallel.cluster.planning import make_plan
 from pyhrf_parallel.cluster.resources import with_resource
 from pyhrf_parallel.cluster.ssh import Address, SSHConnection, find_address
 from pyhrf_parallel.configuration import Configuration
@@ -23,7 +23,6 @@ from pyhrf_parallel.errors import (
     SubmissionError,
     TransferError,
 )
-from pyhrf_parallel.tasks import Work
 from pyhrf_parallel.version import __version__
 from pyhrf_parallel.worker import PAYLOAD
 
@@ -129,37 +128,40 @@ class Cluster:
         tail = "\n".join(err.strip().splitlines()[-5:])
         return f"{python} on {self.address} ended with status {status}:\n{tail}"
 
-    def start_run(
-        self, work: Work, payload: Path, name: str, resources: dict[str, Any]
+    def prepare(
+        self, name: str, plan: Plan, size: int, places: Sequence[tuple[str, int]] = ()
     ) -> RemoteRun:
-        """Send a payload and start the engine for it.
+        """Make the directory of a run, and others for its files.
 
         Parameters
         ----------
-        work : Work
-            What the payload holds.
-        payload : Path
-            The file.
         name : str
             Of the run.
-        resources : dict
-            ``mem``, ``time``, ``cpus``, ``queue``; the configuration's by default.
+        plan : Plan
+            What it is to do.
+        size : int
+            Of its payload, in bytes.
+        places : sequence of (str, int)
+            Where more directories are made, and how many bytes will go there.
+
+        Raises
+        ------
+        SubmissionError
+            If that is impossible, or the run could not work there.
         """
-        plan = make_plan(self.settings, work, payload, resources)
         root = f"{self.path(self.settings.remote_path)}/{RUNS}"
-        site = self.ask("prepare", root, name, plan.scheduler)
-        run = RemoteRun(self, site["directory"], plan)
+        there = [self.path(place) for place, _ in places]
+        site = self.ask("prepare", root, name, plan.scheduler, *there)
+        run = RemoteRun(self, site["directory"], site["places"])
         try:
-            self._check(site, plan, payload.stat().st_size)
-            run.send(payload)
-            self.ask("start", run.directory)
+            self._check(site, plan, [size, *(size for _, size in places)])
         except BaseException:
             with suppress(Exception):
                 run.remove()
             raise
         return run
 
-    def _check(self, site: dict[str, Any], plan: Plan, size: int) -> None:
+    def _check(self, site: dict[str, Any], plan: Plan, sizes: list[int]) -> None:
         """Refuse before anything is sent what cannot work."""
         setup = f"pyhrf-parallel setup-cluster {self.address.alias}"
         here = ".".join(map(str, sys.version_info[:2]))
@@ -175,11 +177,13 @@ class Cluster:
             problem = f"does not have soma-workflow; run: {setup}"
         elif plan.queue and site["queues"] is not None and plan.queue not in site["queues"]:
             problem = f"has no queue {plan.queue!r}, only {', '.join(site['queues'])}"
-        elif site["free"] < size * 1.05:
-            problem = (
-                f"has {site['free'] / 1e6:.0f} MB free in {site['directory']}, and the payload is "
-                f"{size / 1e6:.0f} MB"
-            )
+        directories = [site["directory"], *site["places"]]
+        for directory, free, size in zip(directories, site["free"], sizes, strict=True):
+            if free < size * 1.05:
+                what = "payload" if directory == directories[0] else "data, with their regions,"
+                problem = problem or (
+                    f"has {free / 1e6:.0f} MB free in {directory}, and the {what} is {size / 1e6:.0f} MB"
+                )
         if problem:
             raise SubmissionError(f"{self.address} ({self.settings.remote_python}) {problem}")
 
@@ -193,37 +197,73 @@ class RemoteRun:
         Where it is.
     directory : str
         Its path there.
-    plan : Plan, optional
-        What its engine was asked to do.
+    places : sequence of str
+        Directories for its files.
     """
 
-    def __init__(self, cluster: Cluster, directory: str, plan: Plan | None = None) -> None:
+    def __init__(self, cluster: Cluster, directory: str, places: Sequence[str] = ()) -> None:
         self.cluster = cluster
         self.directory = directory
-        self.plan = plan
+        self.places = list(places)
 
     @property
     def _sftp(self) -> paramiko.SFTPClient:
         return self.cluster.connection.sftp
 
-    def send(self, payload: Path) -> None:
-        """Send the payload and the plan."""
-        assert self.plan is not None  # noqa: S101
-        target = f"{self.directory}/{PAYLOAD}"
+    def begin(self, plan: Plan, payload: Path) -> None:
+        """Send payload and plan, and start the engine."""
+        self.send(payload, f"{self.directory}/{PAYLOAD}")
+        with self._sftp.open(f"{self.directory}/{PLAN}", "wb") as file:
+            file.write(plan.with_payload(payload).dumps())
+        self.cluster.ask("start", self.directory)
+
+    def send(self, path: Path, target: str) -> None:
+        """Send a file.
+
+        Raises
+        ------
+        TransferError
+            If it did not get there, or there is one of that name.
+        """
         try:
-            self._sftp.put(str(payload), f"{target}.part")
+            with suppress(FileNotFoundError):
+                self._sftp.lstat(target)
+                raise FileExistsError("a file of that name is there already")
+            self._sftp.put(str(path), f"{target}.part")
             self._sftp.posix_rename(f"{target}.part", target)
-            with self._sftp.open(f"{self.directory}/{PLAN}", "wb") as file:
-                file.write(self.plan.dumps())
         except OSError as error:
-            host = str(self.cluster.address)
+            host, size = str(self.cluster.address), path.stat().st_size
+            what = "The payload" if path.name == PAYLOAD else str(path)
             raise TransferError(
-                f"The payload ({payload.stat().st_size / 1e6:.1f} MB) did not get to {host}, {target}: "
-                f"{error} (disk full, or over quota?)",
+                f"{what} ({size / 1e6:.1f} MB) did not get to {host}, {target}: "
+                f"{error}{'' if isinstance(error, FileExistsError) else ' (disk full, or over quota?)'}",
                 path=target,
                 host=host,
                 reason=str(error),
             ) from error
+
+    copy = send
+
+    def fetch(self, path: str, target: Path) -> None:
+        """Fetch a file, and compare what arrived with what is there.
+
+        Raises
+        ------
+        TransferError
+            If it is not the same. `target` is whole or as it was.
+        """
+        host = str(self.cluster.address)
+        expected = self.cluster.persistently(lambda: self.cluster.ask("checksum", path))
+        with arriving(target, expected["sha256"], f"{host}:{path}") as part:
+            self.cluster.persistently(lambda: self._sftp.get(path, str(part)))
+
+    def reaches(self, address: str, path: Path) -> bool:
+        """Tell whether the cluster's account can log in to this machine, and write beside a file."""
+        return bool(self.cluster.ask("reaches", address, str(path))["reaches"])
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.cluster.close()
 
     def sizes(self) -> dict[str, int]:
         """Return the files of the run, with their sizes."""
@@ -256,6 +296,10 @@ class RemoteRun:
             return self.read(STATE)
         except FileNotFoundError:
             return b""
+
+    def start_again(self) -> None:
+        """Start an engine that has ended, for the tasks that failed and the steps that were not done."""
+        self.cluster.ask("start", self.directory, "again")
 
     def revive(self) -> bool:
         """Start the engine again if it has died; return whether it had."""

@@ -42,6 +42,21 @@ def with_resource(settings: Configuration) -> Configuration:
     return _merge(settings, parser[settings.server_id], path)
 
 
+def with_server(
+    settings: Configuration, server: str | None, user: str | None, server_id: str | None = None
+) -> Configuration:
+    """Return a configuration of another cluster, where one is named."""
+    if not (server or server_id):
+        return settings
+    same = server in (None, settings.server)
+    return replace(
+        settings,
+        server=server or (None if server_id else settings.server),
+        server_id=server_id or (settings.server_id if same else None),
+        user=user or (settings.user if same else None),
+    )
+
+
 def _merge(
     settings: Configuration, resource: configparser.SectionProxy, path: Path
 ) -> Configuration:

@@ -5,9 +5,11 @@ Started over SSH as ``python -P -m pyhrf_parallel.cluster.site COMMAND ARGUMENT 
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,30 +19,67 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pyhrf_parallel.cluster.layout import PLAN, STATE, Plan, State
+from pyhrf_parallel.cluster import send_back
+from pyhrf_parallel.cluster.layout import STATE, Plan, State
 from pyhrf_parallel.files import remove_directory
 from pyhrf_parallel.version import __version__
 from pyhrf_parallel.worker import python_command
 
 PID = "engine.pid"
+_PLACES = "places.json"
+_SHARED = (0o020, 0o002, 0o022)  # modes: others may write, and there is no sticky bit
 
 
-def prepare(root: str, name: str, scheduler: str) -> dict[str, Any]:
-    """Make a run's directory and say what this side is."""
-    parent = Path(root).expanduser()
+def prepare(root: str, name: str, scheduler: str, *places: str) -> dict[str, Any]:
+    """Make a run's directory, and directories for its files; say what this side is.
+
+    Parameters
+    ----------
+    root, name : str
+        Where, and how it is called.
+    scheduler : str
+        soma-workflow's name of it.
+    *places : str
+        Directories in which one more is made, in its turn private; the run's own for an empty one.
+    """
+    directory = _make_private(Path(root).expanduser(), name)
+    made = []
+    try:
+        for number, parent in enumerate(places):
+            wanted = Path(parent).expanduser() if parent else directory
+            made.append(_make_private(wanted, f"{name}-{number}"))
+        (directory / _PLACES).write_text(json.dumps(list(map(str, made))))
+    except BaseException:
+        for place in (*made, directory):
+            remove_directory(place)
+        raise
+    return describe(scheduler) | {
+        "directory": str(directory),
+        "places": [str(place) for place in made],
+        "free": [shutil.disk_usage(place).free for place in (directory, *made)],
+    }
+
+
+def _make_private(parent: Path, name: str) -> Path:
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory = (parent / name).absolute()
     directory.mkdir(mode=0o700)
     for place in (parent, directory):  # whoever may write to the first can replace the second
         status = place.stat()
-        if status.st_uid != os.getuid() or status.st_mode & 0o022:
+        # A sticky bit keeps others from doing so.
+        if status.st_uid not in (os.getuid(), 0) or status.st_mode & 0o1022 in _SHARED:
+            with suppress(OSError):
+                directory.rmdir()
             raise PermissionError(
                 f"others than this account may write to {place}; choose another remote_path"
             )
-    return describe(scheduler) | {
-        "directory": str(directory),
-        "free": shutil.disk_usage(directory).free,
-    }
+    return directory
+
+
+def checksum(path: str) -> dict[str, Any]:
+    """Return the SHA-256 of a file, and its size."""
+    with Path(path).open("rb") as file:
+        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "size": file.tell()}
 
 
 def describe(scheduler: str) -> dict[str, Any]:
@@ -61,6 +100,13 @@ def describe(scheduler: str) -> dict[str, Any]:
     }
 
 
+def reaches(address: str, path: str) -> dict[str, Any]:
+    """Tell whether this account can log in to another machine, and write beside a file there."""
+    script = 'test -e "$1" && test -w "${1%/*}"'
+    done = _output(*send_back.login(address), shlex.join(["sh", "-c", script, "sh", path]))
+    return {"reaches": done is not None}
+
+
 def _output(*argv: str) -> str | None:
     try:
         return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout
@@ -68,12 +114,17 @@ def _output(*argv: str) -> str | None:
         return None
 
 
-def start(directory: str) -> dict[str, Any]:
-    """Start the engine of a run; it goes on when this connection ends."""
+def start(directory: str, *options: str) -> dict[str, Any]:
+    """Start the engine of a run; it goes on when this connection ends.
+
+    With the option ``again``, tasks that have failed are run again.
+    """
     place = Path(directory)
     _cancel_jobs(place)  # those of an engine that has died
+    if options:
+        (place / STATE).unlink(missing_ok=True)  # it says that all is over
     engine = subprocess.Popen(
-        python_command("pyhrf_parallel.cluster.engine", place),
+        python_command("pyhrf_parallel.cluster.engine", place, *options),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -137,11 +188,13 @@ def _cancel_jobs(place: Path) -> None:
 def remove(directory: str) -> dict[str, Any]:
     """Stop a run and remove all of it."""
     place = Path(directory)
-    if not (place / PLAN).exists() and any(place.iterdir() if place.exists() else ()):
-        known = {"payload", "payload.part", PLAN, PID, STATE}
-        if {p.name for p in place.iterdir()} - known:
-            raise ValueError(f"{directory} is no directory of a run")
+    if place.exists() and not (place / _PLACES).exists() and any(place.iterdir()):
+        raise ValueError(f"{directory} is no directory of a run")
     stop(directory)
+    with suppress(OSError, ValueError):
+        for made in map(Path, json.loads((place / _PLACES).read_text())):
+            if made.name.startswith(place.name):  # by `prepare`
+                remove_directory(made)
     remove_directory(place)
     with suppress(OSError):  # the last one of them: the directory of all runs goes too
         place.parent.rmdir()
@@ -149,7 +202,8 @@ def remove(directory: str) -> dict[str, Any]:
 
 
 _COMMANDS = {
-    command.__name__: command for command in (prepare, describe, start, is_running, stop, remove)
+    command.__name__: command
+    for command in (prepare, describe, checksum, reaches, start, is_running, stop, remove)
 }
 
 

@@ -6,7 +6,9 @@ signal, takes a cancelled job for a suspended one, and tries to submit just once
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -52,8 +54,7 @@ _TRANSIENT = (
 )
 #: What its daemons write to a job's stderr when they kill it for its memory, whatever the state says.
 _OUT_OF_MEMORY = ("exceeded memory limit", "oom-kill", "oom_kill", "Out Of Memory")
-#: The end of the name of the file that they write to.
-LOG = ".slurm.log"
+_LOG = ".slurm.log"
 _PAUSES = (1, 2, 4, 8, 15, 30, 30, 30)  # seconds between tries
 
 
@@ -142,9 +143,29 @@ def options(resources: Mapping[str, Any]) -> list[str]:
     return [f"{names[key]}={value}" for key, value in resources.items() if key in names]
 
 
-def killed_for_memory(log: str) -> str:
-    """Return the reason if Slurm says so in the log of a job, else nothing."""
-    return _FAILURES["OUT_OF_MEMORY"] if any(text in log for text in _OUT_OF_MEMORY) else ""
+_UNITS = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024**2}  # of --mem, in MB
+
+
+def with_more_memory(native: list[str], factor: int) -> list[str]:
+    """Return options of ``sbatch`` that ask for a multiple of the memory, where they ask for some."""
+    asked = re.compile(r"--mem=(\d+)([KMGT]?)")
+    return [
+        f"--mem={math.ceil(int(m[1]) * _UNITS[m[2] or 'M'] * factor)}M"
+        if factor > 1 and (m := asked.fullmatch(option))
+        else option
+        for option in native
+    ]
+
+
+def killed_for_memory(log: str, reason: str) -> str:
+    """Return the reason if Slurm says so, of the job or in its log, else nothing."""
+    told = _FAILURES["OUT_OF_MEMORY"]
+    return told if told in reason or any(text in log for text in _OUT_OF_MEMORY) else ""
+
+
+def log_name(name: str, job_id: str | None) -> str:
+    """Return the name of the file that the daemons write to about a job."""
+    return f"{name}.{job_id}{_LOG}"
 
 
 def is_transient(message: str) -> bool:
@@ -222,7 +243,8 @@ def adapt(commands: Commands) -> None:
     def run_job(self: Any, script_file: str | None = None, **_: Any) -> str | None:
         if commands.closed:
             return None
-        self.outputPath = self.errorPath = f"./{self.jobName}{LOG}"
+        # Jobs of several treatments may have the same name.
+        self.outputPath = self.errorPath = f"./{self.jobName}.%j{_LOG}"
         # In the run's directory, which goes with the run; the adapter's own place is /tmp.
         script = script_file or self.build_slurm_script(f"./{self.jobName}.sh")
         out, error = commands.call(self.sbatch_command(script))

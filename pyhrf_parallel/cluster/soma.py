@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import soma_workflow.engine
 from soma_workflow import client, configuration
 
 from pyhrf_parallel.cluster.layout import Plan
+from pyhrf_parallel.cluster.stages import Job
 from pyhrf_parallel.tasks import available_cpus
 
 # As many workers run side by side, each must not start a thread per CPU; what the user set stays.
@@ -57,15 +59,34 @@ def watch_threads() -> list[str]:
     return reasons
 
 
-def submit(controller: Any, plan: Plan, commands: Mapping[str, list[str]]) -> int:
-    """Submit jobs, by their names; return the id of the workflow."""
-    jobs = [
-        client.Job(words, name=name, native_specification=plan.native or None)
-        for name, words in commands.items()
-    ]
-    workflow_id: int = controller.submit_workflow(
-        client.Workflow(jobs, []), name="pyhrf_parallel", queue=plan.queue
-    )
+def make_workflow(layered: Sequence[Sequence[Sequence[Job]]]) -> client.Workflow:
+    """Make a workflow of stages, each of layers of jobs, a layer running after the one before.
+
+    The first jobs of the stages run one after the other: each reads whole images.
+    """
+    jobs: list[client.Job] = []
+    dependencies: list[tuple[client.Job, client.Job]] = []
+    groups: list[Any] = []
+    first: client.Job | None = None
+    for layers in layered:
+        made = [[_job(job) for job in layer] for layer in layers]
+        for layer, following in itertools.pairwise(made):
+            dependencies += itertools.product(layer, following)
+        if first is not None and layers[0][0].step is not None:
+            dependencies.append((first, made[0][0]))
+        first = made[0][0]
+        jobs += itertools.chain.from_iterable(made)
+        groups.append(client.Group(list(itertools.chain.from_iterable(made)), layers[0][0].group))
+    return client.Workflow(jobs, dependencies, groups if groups[0].name else None)
+
+
+def _job(job: Job) -> client.Job:
+    return client.Job(job.words, name=job.name, native_specification=job.native or None)
+
+
+def submit(controller: Any, plan: Plan, workflow: client.Workflow) -> int:
+    """Submit a workflow; return its id."""
+    workflow_id: int = controller.submit_workflow(workflow, name=plan.name, queue=plan.queue)
     # Its loop has just begun to wait: the jobs would be submitted only after that.
     controller._engine_proxy.engine_loop._scheduler.jobs_finished_event.set()  # noqa: SLF001
     return workflow_id

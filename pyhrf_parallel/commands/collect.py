@@ -17,9 +17,49 @@ from pyhrf_parallel.progress import reporting
 from pyhrf_parallel.tasks import Outcomes
 
 if TYPE_CHECKING:
-    from pyhrf_parallel.runs import MapRun
+    from pyhrf_parallel.runs import MapRun, Run
+    from pyhrf_parallel.treatment_jobs import TreatmentRun
 
 _TOLD = 5  # failures that are printed
+
+
+def collect_treatments(run: TreatmentRun, *, keep: bool, no_wait: bool, as_json: bool) -> int:
+    """Bring the results of treatments here; return the exit status."""
+    from pyhrf_parallel.treatment_jobs.runs import raise_failures, write_outputs
+
+    if no_wait:
+        check_end(run)
+    try:
+        with reporting(None, run.manifest.tasks, run.manifest.function) as report:
+            run.follow(Outcomes(run.work, report))
+    except KeyboardInterrupt:
+        click.echo(f"\nRun {run.run_id} goes on, and can be collected later.", err=True)
+        raise
+    collected = run.collect()
+    treatments = run.treatments()
+    rows = []
+    for name, found in collected.items():
+        write_outputs(treatments[name], found)
+        regions = len(found.subject.roi_ids)
+        rows.append(
+            {"treatment": name, "regions": regions, "failed": len(found.failures),
+             "result": found.subject.result_path if found.results else None}
+        )  # fmt: skip
+    complete = not any(found.failures or found.problem for found in collected.values())
+    kept = keep or not complete
+    if not kept:
+        run.clean()
+    if as_json:
+        console.print_json({"run_id": run.run_id, "treatments": rows, "cleaned": not kept})
+    else:
+        for row in rows:
+            click.echo(
+                f"{row['treatment']}: {row['regions']} regions, {row['failed']} failed or not run: "
+                f"{row['result'] or 'no result'}"
+            )
+        click.echo(f"The run was {'kept' if kept else 'cleaned'}.")
+    raise_failures(collected.values())
+    return 0
 
 
 @click.command(short_help="Fetch the results of a run into a file.")
@@ -28,7 +68,6 @@ _TOLD = 5  # failures that are printed
     "--output",
     "-o",
     metavar="FILE",
-    required=True,
     type=click.Path(dir_okay=False, path_type=Path),
     help="The pickle to write, a list in the order of the tasks.",
 )
@@ -41,7 +80,7 @@ def collect(
     context: click.Context,
     run_id: str,
     *,
-    output: Path,
+    output: Path | None,
     keep: bool,
     no_wait: bool,
     force: bool,
@@ -52,11 +91,25 @@ def collect(
     FILE is a pickle of the list of results; in the place of a task that failed, or was not run, is a
     RemoteException, and the exit status is 1 then. The run is removed from the cluster only after FILE is
     written. Ctrl-C leaves the run alone.
+
+    Of treatments, each result goes to the directory that was named when it was submitted, with images and a
+    report if the treatment makes them; FILE is not given. If regions failed, the run is kept, so that
+    pyhrf-parallel retry can run them again.
     """
-    _check(output, force=force)
+    from pyhrf_parallel.runs import MapRun
+
     with find(run_id) as run:
+        if not isinstance(run, MapRun):
+            if output is not None:
+                raise click.UsageError(
+                    "the results of treatments go where they were submitted to go"
+                )
+            context.exit(collect_treatments(run, keep=keep, no_wait=no_wait, as_json=as_json))
+        if output is None:
+            raise click.UsageError("give --output FILE")
+        _check(output, force=force)
         if no_wait:
-            _check_end(run)
+            check_end(run)
         outcomes, problem = _gather(run)
         _write(output, _values(outcomes, problem), force=force)
         # Of what went wrong as a whole, more may be found on the cluster.
@@ -76,7 +129,8 @@ def _check(output: Path, *, force: bool) -> None:
         raise CommandError(f"{output.absolute().parent} is no directory to write to")
 
 
-def _check_end(run: MapRun) -> None:
+def check_end(run: Run) -> None:
+    """Refuse a run that is not over."""
     if not run.wait(timeout=0):
         raise CommandError(f"run {run.run_id} is not over: pyhrf-parallel status {run.run_id}")
 

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyhrf_parallel.backends.base import require
 from pyhrf_parallel.errors import RunNotFoundError
 
 if TYPE_CHECKING:
     from pyhrf_parallel.cluster.manifests import Manifest
     from pyhrf_parallel.runs import MapRun
+    from pyhrf_parallel.treatment_jobs import TreatmentRun
 
 _LAST = "last"
 
 
 def known_runs() -> list[Manifest]:
     """Return all runs of this account, oldest first."""
-    require("paramiko", "remote_cluster", "cluster")
     from pyhrf_parallel.cluster.manifests import list_runs
 
     return list_runs()
 
 
-def find(text: str) -> MapRun:
+def find(text: str) -> MapRun | TreatmentRun:
     """Return the run that a user means.
 
     Parameters
@@ -36,12 +35,10 @@ def find(text: str) -> MapRun:
         If there is none, or more than one.
     """
     run_ids = [manifest.run_id for manifest in known_runs()]
-    from pyhrf_parallel.runs import MapRun
-
     fitting = run_ids[-1:] if text == _LAST else [i for i in run_ids if i.startswith(text)]
     fitting = [text] if text in fitting else fitting
     if len(fitting) == 1:
-        return MapRun.load(fitting[0])
+        return _load(fitting[0])
     if not run_ids:
         raise RunNotFoundError(
             "There are no runs: none was submitted from here, or all were cleaned"
@@ -53,7 +50,21 @@ def find(text: str) -> MapRun:
     )
 
 
+def _load(run_id: str) -> MapRun | TreatmentRun:
+    from pyhrf_parallel.cluster.manifests import load_manifest
+
+    if load_manifest(run_id).treatments:
+        from pyhrf_parallel.treatment_jobs import TreatmentRun
+
+        return TreatmentRun.load(run_id)
+    from pyhrf_parallel.runs import MapRun
+
+    return MapRun.load(run_id)
+
+
 def cluster_of(manifest: Manifest) -> str:
     """Return the name of the cluster that a run is on."""
+    if manifest.here:
+        return "(this machine)"
     settings = manifest.settings
     return str(settings.get("server") or settings.get("server_id"))

@@ -40,13 +40,19 @@ def runs(ask: bool, as_json: bool) -> None:
 def _summary(manifest: Manifest) -> dict[str, Any]:
     return {
         "run_id": manifest.run_id,
-        "function": manifest.function,
+        "function": _what(manifest),
         "tasks": manifest.tasks,
         "created": manifest.created,
         "cluster": cluster_of(manifest),
         "directory": manifest.directory,
         "submitted_by": manifest.submitted_by,
     }
+
+
+def _what(manifest: Manifest) -> str:
+    """Return what a run does: the function of a map, or the treatments."""
+    names = [str(treatment["name"]) for treatment in manifest.treatments]
+    return f"treatment {', '.join(names)}" if names else manifest.function
 
 
 def _progress(manifest: Manifest) -> dict[str, Any]:
@@ -99,7 +105,7 @@ def _print_status(manifest: Manifest, found: RunStatus) -> None:
     told = _told(found.phase, found.tasks, found.returned, found.failed, "")
     for name, text in (
         ("run", manifest.run_id),
-        ("function", manifest.function),
+        ("function", _what(manifest)),
         ("created", f"{manifest.created[:19].replace('T', ' ')} by {manifest.submitted_by}"),
         ("cluster", f"{cluster_of(manifest)}, {manifest.directory}"),
         ("status", told),
@@ -109,12 +115,12 @@ def _print_status(manifest: Manifest, found: RunStatus) -> None:
             click.echo(f"{name:10}{text}")
     if found.jobs:
         click.echo()
-        headings = ("JOB", "ID", "STATUS", "EXIT", "REASON")
+        headings = ("JOB", "GROUP", "ID", "STATUS", "EXIT", "REASON")
         console.print_table(headings, [_job_cells(job) for job in found.jobs])
 
 
 def _job_cells(job: JobRow) -> list[object]:
-    cells = (job.name, job.scheduler_id, job.status, job.exit_value, job.reason)
+    cells = (job.name, job.group, job.scheduler_id, job.status, job.exit_value, job.reason)
     return ["" if cell is None else cell for cell in cells]
 
 
@@ -159,6 +165,24 @@ def cancel(run_id: str, as_json: bool) -> None:
         )
     else:
         click.echo(f"Run {run.run_id} was {before.phase} already.")
+
+
+@click.command(short_help="Run again what has failed of treatments.")
+@click.argument("run_id")
+@console.json_option
+def retry(run_id: str, as_json: bool) -> None:
+    """Run the regions again that failed or were not run, of the treatments of the run RUN_ID, and merge."""
+    from pyhrf_parallel.runs import MapRun
+
+    with find(run_id) as run:
+        if isinstance(run, MapRun):
+            raise CommandError(f"run {run.run_id} is a map: only treatments can be run again")
+        run.retry()
+        found = run.status()
+    if as_json:
+        console.print_json(_summary(run.manifest) | asdict(found))
+    else:
+        click.echo(f"Run {run.run_id} goes on.")
 
 
 @click.command(short_help="Stop runs, and remove all that they have there and here.")

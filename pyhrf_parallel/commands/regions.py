@@ -9,13 +9,13 @@ from __future__ import annotations
 import argparse
 import pickle
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyhrf_parallel.errors import ParallelError
-from pyhrf_parallel.files import write_then_rename
-from pyhrf_parallel.treatments.region_files import PROTOCOL, merge_pickles, result_path
+from pyhrf_parallel.treatment_jobs.region_files import merge_pickles, result_path
 
 if TYPE_CHECKING:
     from pyhrf_parallel.treatments import ROITreatment
@@ -55,15 +55,17 @@ def estimate(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         output = result_path(options.region)
-        analyser, roi = _load(options.treatment).analyser, pickle.loads(options.region.read_bytes())
+        analyser = _load(options.treatment).analyser
+        from pyhrf_parallel.treatments.results import leave_result, load_region
+
+        roi = load_region(options.region)
     except (ParallelError, OSError, ValueError, pickle.UnpicklingError, EOFError) as error:
         return _fail(parser, error)
-    from pyhrf_parallel.treatments.results import OK, analyse_region
-
-    result = analyse_region(analyser, roi)
-    write_then_rename(output, pickle.dumps(result, PROTOCOL))
-    if result[2] != OK:
-        print(f"region {roi.roi_id} ({roi.n_voxels} voxels):\n{result[2]}", file=sys.stderr)
+    try:
+        leave_result(analyser, roi, output)
+    except Exception:
+        report = traceback.format_exc()
+        print(f"region {roi.roi_id} ({roi.n_voxels} voxels):\n{report}", file=sys.stderr)
         return 1
     return 0
 

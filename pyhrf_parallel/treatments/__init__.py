@@ -11,9 +11,9 @@ TYPE_CHECKING = False  # names are imported when they are used: commands start w
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyhrf_parallel.treatment_jobs.interface import Treatment
     from pyhrf_parallel.treatments.analysers import Estimates, FIRAnalyser, GLMAnalyser
     from pyhrf_parallel.treatments.fmri_data import FmriData, ROIData
-    from pyhrf_parallel.treatments.interface import Treatment
     from pyhrf_parallel.treatments.roi_treatment import ROITreatment, load_results
 
 __all__ = [
@@ -28,14 +28,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Estimates": "analysers",
-    "FIRAnalyser": "analysers",
-    "FmriData": "fmri_data",
-    "GLMAnalyser": "analysers",
-    "ROIData": "fmri_data",
-    "ROITreatment": "roi_treatment",
-    "Treatment": "interface",
-    "load_results": "roi_treatment",
+    "Estimates": "treatments.analysers",
+    "FIRAnalyser": "treatments.analysers",
+    "FmriData": "treatments.fmri_data",
+    "GLMAnalyser": "treatments.analysers",
+    "ROIData": "treatments.fmri_data",
+    "ROITreatment": "treatments.roi_treatment",
+    "Treatment": "treatment_jobs.interface",
+    "load_results": "treatments.roi_treatment",
 }
 
 
@@ -44,7 +44,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+    module = importlib.import_module(f"pyhrf_parallel.{_HOMES[name]}")
     value = globals()[name] = getattr(module, name)
     return value
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from nilearn.glm import compute_contrast, first_level
+from nilearn.glm import first_level
 from nilearn.glm.contrasts import Contrast
 from numpy.typing import NDArray
 
 from pyhrf_parallel.errors import TreatmentDataError
+from pyhrf_parallel.treatments.ar1 import AR1Fit, AR1Models
 from pyhrf_parallel.treatments.fmri_data import ROIData
 
 Array = NDArray[np.floating[Any]]
@@ -62,7 +63,7 @@ class GLMAnalyser:
     def __call__(self, roi: ROIData) -> Estimates:
         """Return the maps ``NAME_effect`` (percent signal change), ``NAME_variance`` and ``NAME_z``."""
         designs = list(_designs(roi, self.hrf_model, self.high_pass))
-        fits = [_fit(signals, design) for signals, design in zip(roi.signals, designs, strict=True)]
+        fits = [d.models.fit(_percent(s)) for s, d in zip(roi.signals, designs, strict=True)]
         weights = {name: {name: 1.0} for name in _conditions(roi)} | dict(self.contrasts)
         maps = {}
         for name, by_condition in weights.items():
@@ -95,9 +96,10 @@ class FIRAnalyser:
         # scans counts for both in proportion: the response is linear between its delays.
         events = [table.assign(duration=roi.tr) for table in roi.events]
         designs = list(_designs(roi, "fir", self.high_pass, events, delays))
-        voxels = [_fit(s, d) for s, d in zip(roi.signals, designs, strict=True)]
-        means = [_percent(signals).mean(axis=1, keepdims=True) for signals in roi.signals]
-        region = [_fit(m, d, scaled=True) for m, d in zip(means, designs, strict=True)]
+        signals = [_percent(signals) for signals in roi.signals]
+        voxels = [d.models.fit(s) for s, d in zip(signals, designs, strict=True)]
+        means = [s.mean(axis=1, keepdims=True) for s in signals]
+        region = [d.models.fit(m) for m, d in zip(means, designs, strict=True)]
         maps, rows = {}, []
         for condition in _conditions(roi):
             names = [f"{condition}_delay_{delay}" for delay in delays]
@@ -114,7 +116,12 @@ class FIRAnalyser:
         return Estimates(maps, pd.DataFrame(rows, columns=pd.Index(columns)))
 
 
-_Fit = tuple[Array, dict[Any, Any]]
+@dataclass(frozen=True)
+class _Design:
+    """A design, with the names of its regressors."""
+
+    names: list[str]
+    models: AR1Models
 
 
 def _conditions(roi: ROIData) -> list[str]:
@@ -127,7 +134,7 @@ def _designs(
     high_pass: float,
     events: Sequence[pd.DataFrame] | None = None,
     delays: NDArray[np.integer[Any]] | None = None,
-) -> Iterator[pd.DataFrame]:
+) -> Iterator[_Design]:
     for run, table in enumerate(events or roi.events):
         yield _design(
             f"run {run}",
@@ -160,7 +167,7 @@ class _Rows:
 def _design(  # noqa: PLR0917  (all that the cache has to know)
     name: str, n_scans: int, tr: float, hrf_model: str, high_pass: float,
     events: _Rows, confounds: _Rows | None, delays: tuple[int, ...] | None,
-) -> pd.DataFrame:  # fmt: skip
+) -> _Design:  # fmt: skip
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Matrix is singular")  # an error below
         warnings.filterwarnings("ignore", "[^:]* null duration")  # these are impulses
@@ -178,7 +185,7 @@ def _design(  # noqa: PLR0917  (all that the cache has to know)
             f"{name}: {n_scans} scans do not determine {design.shape[1]} regressors (rank {rank}); "
             "fewer delays, conditions or confounds are needed"
         )
-    return design
+    return _Design(list(design.columns), AR1Models(design.to_numpy(np.float64)))
 
 
 def _percent(signals: Array) -> Array:
@@ -186,24 +193,17 @@ def _percent(signals: Array) -> Array:
     return scaled
 
 
-def _fit(signals: Array, design: pd.DataFrame, *, scaled: bool = False) -> _Fit:
-    fit: _Fit = first_level.run_glm(
-        signals if scaled else _percent(signals), design.to_numpy(), noise_model="ar1"
-    )
-    return fit
-
-
 def _fixed_effect(
-    fits: Sequence[_Fit], designs: Sequence[pd.DataFrame], name: str, weights: Mapping[str, float]
+    fits: Sequence[AR1Fit], designs: Sequence[_Design], name: str, weights: Mapping[str, float]
 ) -> Contrast:
     """Combine a contrast over the runs that have its conditions."""
     total: Any = None
     n_runs = 0
-    for (labels, results), design in zip(fits, designs, strict=True):
-        vector = np.array([weights.get(column, 0.0) for column in design.columns])
+    for fit, design in zip(fits, designs, strict=True):
+        vector = np.array([weights.get(column, 0.0) for column in design.names])
         if not vector.any():
             continue  # a run without events of it
-        contrast = compute_contrast(labels, results, vector, stat_type="t")
+        contrast = fit.contrast(vector)
         total = contrast if total is None else total + contrast
         n_runs += 1
     if total is None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 _AFFINE_TOLERANCE = 1e-3  # mm
 _TR_TOLERANCE = 0.01  # of the header's value
+_BLOCK = 16  # scans that are read at a time
 
 
 @dataclass
@@ -79,6 +80,8 @@ class FmriData:
         Repetition time, in seconds.
     confounds : path or list of paths, optional
         For each run a tsv with a heading and a row for each scan, as fMRIPrep writes it.
+    regions : list of int, optional
+        Labels of the parcellation to be analysed; all by default.
 
     Raises
     ------
@@ -91,22 +94,23 @@ class FmriData:
     parcellation: str
     events: tuple[str, ...]
     tr: float
-    confounds: tuple[str, ...] = field(default=())
+    confounds: tuple[str, ...] = ()
+    regions: tuple[int, ...] = ()
 
     @classmethod
     def of(
         cls, bold: Files, parcellation: str | os.PathLike[str], events: Files, tr: float,
-        confounds: Files | None = None,
+        confounds: Files | None = None, *, regions: Iterable[int] = (),
     ) -> FmriData:  # fmt: skip
         """Make it of paths of any kind, relative ones being made absolute."""
         return cls(
             _paths(bold), os.path.abspath(parcellation), _paths(events), float(tr),  # noqa: PTH100
-            _paths(confounds or ()),
+            _paths(confounds or ()), tuple(int(label) for label in regions),
         )  # fmt: skip
 
     def __reduce__(self) -> tuple[Any, ...]:
         # What has been read does not travel.
-        return type(self), (self.bold, self.parcellation, self.events, self.tr, self.confounds)
+        return type(self), tuple(getattr(self, f.name) for f in fields(self))
 
     @property
     def files(self) -> list[str]:
@@ -128,14 +132,29 @@ class FmriData:
     @cached_property
     def labels(self) -> NDArray[np.integer[Any]]:
         """The parcellation, shape as the images'; voxels without a usable signal have 0."""
-        image, bold = _load(self.parcellation, 3), self.images[0]
+        return self._drop([_scan(path, self._parcels != 0) for path in self.bold])
+
+    @cached_property
+    def _parcels(self) -> NDArray[np.integer[Any]]:
+        """The regions to be analysed, with all their voxels."""
+        bold, image = self.images[0], _load(self.parcellation, 3)
         _check_space(self.parcellation, image, bold.shape[:3], bold.affine, self.bold[0])
         values = np.asanyarray(image.dataobj)
         rounded = np.round(values)
         if not np.array_equal(values, rounded):
             raise TreatmentDataError(f"{self.parcellation}: its labels are not whole numbers")
         labels: NDArray[np.int64] = rounded.astype(np.int64)
-        labels[~self._usable] = 0
+        if unknown := set(self.regions).difference(np.unique(labels).tolist()):
+            raise TreatmentDataError(f"{self.parcellation}: there is no region {min(unknown)}")
+        if self.regions:
+            labels[~np.isin(labels, self.regions)] = 0
+        return labels
+
+    def _drop(self, scanned: Sequence[_Scanned]) -> NDArray[np.integer[Any]]:
+        """Return the regions without the voxels that some run has no usable signal of."""
+        labels = self._parcels.copy()
+        inside = labels != 0
+        labels[inside] *= np.all([one.usable for one in scanned], axis=0)
         if not labels.any():
             raise TreatmentDataError(
                 f"{self.parcellation}: no region has a voxel with a usable signal in {self.bold[0]}"
@@ -143,21 +162,9 @@ class FmriData:
         return labels
 
     @cached_property
-    def _usable(self) -> NDArray[np.bool_]:
-        """Where the signal of every run is finite, not constant and positive on average."""
-        usable = np.ones(self.images[0].shape[:3], bool)
-        for image in self.images:
-            data = np.asanyarray(image.dataobj)
-            with np.errstate(invalid="ignore"):
-                usable &= np.isfinite(data).all(axis=3) & (np.ptp(data, axis=3) > 0)
-                usable &= data.mean(axis=3) > 0
-        return usable
-
-    @cached_property
     def n_dropped(self) -> int:
         """How many voxels of regions have no usable signal, and are left out."""
-        before = np.count_nonzero(np.asanyarray(_load(self.parcellation, 3).dataobj))
-        return int(before - np.count_nonzero(self.labels))
+        return int(np.count_nonzero(self._parcels) - np.count_nonzero(self.labels))
 
     @cached_property
     def roi_ids(self) -> list[int]:
@@ -190,10 +197,13 @@ class FmriData:
     def rois(self) -> Iterator[ROIData]:
         """Give the data of each region in the order of `roi_ids`."""
         events, confounds = self.design_tables
-        inside = self.labels != 0
+        parcels = self._parcels
+        inside = parcels != 0
+        scanned = [_scan(path, inside, keep=True) for path in self.bold]
+        if "labels" not in vars(self):  # found in the same pass
+            vars(self)["labels"] = self._drop(scanned)
+        # Rows, and not a mask over the whole image for each region.
         labels = self.labels[inside]
-        # One pass over each image; then rows, and not a mask over the whole image for each region.
-        runs = [np.asanyarray(image.dataobj)[inside] for image in self.images]
         order = np.argsort(labels, kind="stable")
         ids, starts = np.unique(labels[order], return_index=True)
         rows_of = dict(zip(ids.tolist(), np.split(order, starts[1:]), strict=True))
@@ -201,8 +211,27 @@ class FmriData:
         for roi_id in self.roi_ids:
             rows = rows_of[roi_id]
             # The memory layout is part of the result: sums over it differ in the last bits.
-            signals: list[Array] = [np.ascontiguousarray(run[rows].T, np.float64) for run in runs]
+            signals: list[Array] = [
+                np.ascontiguousarray(one.signals[rows].T, np.float64) for one in scanned
+            ]
             yield ROIData(roi_id, signals, voxels[rows], events, confounds, self.tr)
+
+    @cached_property
+    def roi_shapes(self) -> list[tuple[int, int]]:
+        """How many scans of all runs and voxels each region has, in the order of `roi_ids`."""
+        scans = sum(image.shape[3] for image in self.images)
+        ids, sizes = np.unique(self.labels, return_counts=True)
+        by_id = dict(zip(ids.tolist(), sizes.tolist(), strict=True))
+        return [(scans, by_id[roi_id]) for roi_id in self.roi_ids]
+
+    def region(self, roi_id: int) -> ROIData:
+        """Return a region without its signals, as results have it."""
+        events, _ = self.design_tables
+        return ROIData(roi_id, [], np.argwhere(self.labels == roi_id), events, None, self.tr)
+
+    def only(self, regions: Sequence[int]) -> FmriData:
+        """Return the data of some regions."""
+        return self if set(regions) == set(self.roi_ids) else replace(self, regions=tuple(regions))
 
     def check(self) -> None:
         """Read and check everything.
@@ -216,16 +245,18 @@ class FmriData:
 
     def moved(self, directory: str | os.PathLike[str]) -> FmriData:
         """Return the same files in another directory."""
+        return self.renamed(
+            {path: os.path.join(directory, os.path.basename(path)) for path in self.files}  # noqa: PTH118, PTH119
+        )
 
-        def there(path: str) -> str:
-            return os.path.join(directory, os.path.basename(path))  # noqa: PTH118, PTH119
-
+    def renamed(self, paths: Mapping[str, str]) -> FmriData:
+        """Return the data with other paths, by those that they have."""
         return replace(
             self,
-            bold=tuple(map(there, self.bold)),
-            parcellation=there(self.parcellation),
-            events=tuple(map(there, self.events)),
-            confounds=tuple(map(there, self.confounds)),
+            bold=tuple(paths[path] for path in self.bold),
+            parcellation=paths[self.parcellation],
+            events=tuple(paths[path] for path in self.events),
+            confounds=tuple(paths[path] for path in self.confounds),
         )
 
     def _check_tr(self, path: str, image: nib.Nifti1Pair) -> None:
@@ -238,6 +269,44 @@ class FmriData:
             raise TreatmentDataError(
                 f"{path}: its header has a TR of {found:g} s, and {self.tr:g} s was given"
             )
+
+
+@dataclass(frozen=True)
+class _Scanned:
+    """What a pass over an image has found in the voxels of regions.
+
+    Attributes
+    ----------
+    usable : ndarray of bool of shape (n_voxels,)
+        Where the signal is finite, not constant and positive on average.
+    signals : ndarray of shape (n_voxels, n_scans)
+        Empty if they were not to be kept.
+    """
+
+    usable: NDArray[np.bool_]
+    signals: Array
+
+
+def _scan(path: str, inside: NDArray[np.bool_], *, keep: bool = False) -> _Scanned:
+    """Read an image once, some scans at a time: it may be as large as the memory."""
+    # Without that, a compressed file would be read from its beginning for each of the blocks.
+    proxy = nib.load(path, keep_file_open=True, mmap=False).dataobj
+    n_voxels, n_scans = np.count_nonzero(inside), proxy.shape[3]
+    low, high = np.full(n_voxels, np.inf), np.full(n_voxels, -np.inf)
+    total, finite = np.zeros(n_voxels), np.ones(n_voxels, bool)
+    signals: Array = np.empty((0, 0))
+    for start in range(0, n_scans, _BLOCK):
+        block = np.asanyarray(proxy[..., start : start + _BLOCK])[inside]
+        if keep and start == 0:
+            signals = np.empty((n_voxels, n_scans), block.dtype)
+        if keep:
+            signals[:, start : start + _BLOCK] = block
+        finite &= np.isfinite(block).all(axis=1)
+        with np.errstate(invalid="ignore"):
+            np.minimum(low, block.min(axis=1), out=low)
+            np.maximum(high, block.max(axis=1), out=high)
+            total += block.sum(axis=1, dtype=np.float64)
+    return _Scanned(finite & (high > low) & (total > 0), signals)
 
 
 def _paths(files: Files) -> tuple[str, ...]:

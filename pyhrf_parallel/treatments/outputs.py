@@ -17,10 +17,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pyhrf_parallel.treatment_jobs.failures import OK
+from pyhrf_parallel.treatment_jobs.interface import JobSpan
 from pyhrf_parallel.treatments.analysers import Estimates
 from pyhrf_parallel.treatments.fmri_data import FmriData, ROIData
 from pyhrf_parallel.treatments.report import make_report
-from pyhrf_parallel.treatments.results import OK, Analyser, Result
+from pyhrf_parallel.treatments.results import Analyser, Result
 from pyhrf_parallel.version import __version__
 
 RESPONSES = "responses.tsv"
@@ -31,8 +33,9 @@ _PACKAGES = ("nibabel", "nilearn", "numpy", "pandas", "scipy")
 
 
 def write_outputs(
-    data: FmriData, analyser: Analyser, results: Sequence[Result], place: Path
-) -> list[Path]:
+    data: FmriData, analyser: Analyser, results: Sequence[Result], place: Path,
+    timeline: Sequence[JobSpan] = (),
+) -> list[Path]:  # fmt: skip
     """Write the maps, the responses, a table of the regions, how all of it was made, and a page on it.
 
     Returns
@@ -51,7 +54,7 @@ def write_outputs(
     regions, provenance = _regions(results), _provenance(data, analyser, results)
     files.append(_write_table(place / REGIONS, regions))
     files.append(_write_text(place / PROVENANCE, json.dumps(provenance, indent=2)))
-    page = make_report(data, images, responses, regions, provenance)
+    page = make_report(data, images, responses, regions, provenance, timeline=timeline)
     return [*files, _write_text(place / REPORT, page)]
 
 

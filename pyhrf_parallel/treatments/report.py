@@ -14,13 +14,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pyhrf_parallel.treatments.results import OK
+from pyhrf_parallel.treatment_jobs.failures import OK
+from pyhrf_parallel.treatment_jobs.interface import JobSpan
 
 if TYPE_CHECKING:
     from pyhrf_parallel.treatments.fmri_data import FmriData
 
 _SLICES = 7
 _PANELS = 12  # regions whose responses are drawn
+_LABELLED = 0.025  # of the whole time: a region's bar that has room for its label
 _CERTAINTY = 1.96  # standard errors to each side: 95 % of a normal distribution
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em; color: #222 }
@@ -37,6 +39,8 @@ def make_report(
     responses: pd.DataFrame | None,
     regions: pd.DataFrame,
     provenance: dict[str, Any],
+    *,
+    timeline: Sequence[JobSpan] = (),
 ) -> str:
     """Return the page.
 
@@ -50,6 +54,8 @@ def make_report(
         As they are written.
     provenance : dict
         How all of it was made.
+    timeline : sequence of JobSpan
+        When jobs ran.
     """
     failed = regions[regions["status"] != OK]
     summary = f"{len(regions)} regions, {regions['n_voxels'].sum()} voxels"
@@ -59,6 +65,9 @@ def make_report(
     if responses is not None:
         drawn = _draw_responses(responses)
         parts.append("<h2>Haemodynamic responses</h2>" + _figure(drawn, "bands: 95 % confidence"))
+    if timeline:
+        drawn = _draw_timeline(timeline)
+        parts.append("<h2>When the jobs ran</h2>" + _figure(drawn, _tell_times(timeline)))
     parts.append("<h2>How this was made</h2>" + _table(list(provenance.items())))
     title = "Treatment by region"
     return (
@@ -153,6 +162,45 @@ def _draw_responses(responses: pd.DataFrame) -> Figure:
     figure.supylabel("response (% signal change)")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     return figure
+
+
+def _draw_timeline(timeline: Sequence[JobSpan]) -> Figure:
+    """Draw a bar for each step or region, those that ran one after the other in one row."""
+    start = min(span.began for span in timeline)
+    lasted = max(span.ended for span in timeline) - start
+    rows: list[float] = []  # when the last one of each row ended
+    figure = Figure(layout="constrained")
+    axis = figure.subplots()
+    for span in sorted(timeline, key=lambda span: span.began):
+        row = next((i for i, ended in enumerate(rows) if ended <= span.began), len(rows))
+        rows[row : row + 1] = [span.ended]
+        place, width = span.began - start, span.ended - span.began
+        region = span.name.removeprefix("region ") if span.name.startswith("region ") else ""
+        axis.barh(
+            row, width, left=place, height=0.8, color="#86b0d8" if region else "#e0b860",
+            edgecolor="white", linewidth=0.5,
+        )  # fmt: skip
+        if not region:
+            axis.text(place + width, row, f" {span.name}", va="center", fontsize="small")
+        elif width > _LABELLED * lasted:
+            axis.text(place + width / 2, row, region, va="center", ha="center", fontsize="small")
+    figure.set_size_inches(9, 0.9 + 0.35 * min(len(rows), 24))
+    axis.set_xlim(0, 1.12 * lasted)  # with the name of the last step
+    axis.set_yticks([])
+    axis.invert_yaxis()
+    axis.set_xlabel("time after the first job began (s)")
+    axis.spines[["left", "right", "top"]].set_visible(False)
+    return figure
+
+
+def _tell_times(timeline: Sequence[JobSpan]) -> str:
+    lasted = max(span.ended for span in timeline) - min(span.began for span in timeline)
+    regions = [span.ended - span.began for span in timeline if span.name.startswith("region ")]
+    hosts = ", ".join(sorted({span.host for span in timeline}))
+    return (
+        f"{lasted:.1f} s in all, {sum(regions):.1f} s of it in {len(regions)} regions (blue), on {hosts}; "
+        "a job that begins imports the packages of the analysis before its first region"
+    )
 
 
 def _figure(figure: Figure, caption: str) -> str:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import traceback
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
+from pyhrf_parallel.files import write_then_rename
+from pyhrf_parallel.treatment_jobs.failures import OK
+from pyhrf_parallel.treatment_jobs.region_files import PROTOCOL, result_path
 from pyhrf_parallel.treatments.fmri_data import ROIData
 
 Analyser = Callable[[ROIData], Any]
 #: The region, what its analysis returned, and `OK` or why it returned nothing.
 Result = tuple[ROIData, Any, str]
-
-OK = "ok"
-RESULT_FILE = "result.pck"
 
 
 def analyse_region(analyser: Analyser, roi: ROIData) -> Result:
@@ -30,6 +33,51 @@ def analyse_region(analyser: Analyser, roi: ROIData) -> Result:
         return roi.without_signals(), analyser(roi), OK
     except Exception:
         return roi.without_signals(), None, traceback.format_exc()
+
+
+def load_region(path: str | os.PathLike[str]) -> ROIData:
+    """Read the data of a region. They are a pickle: trust who wrote it."""
+    roi: ROIData = pickle.loads(Path(path).read_bytes())
+    return roi
+
+
+def leave_result(analyser: Analyser, roi: ROIData, output: Path) -> None:
+    """Analyse one region and write the result; if the analysis fails, that is written, and raised."""
+    failure: Exception | None = None
+    try:
+        result: Result = roi.without_signals(), analyser(roi), OK
+    except Exception as error:
+        failure, result = error, (roi.without_signals(), None, traceback.format_exc())
+    write_then_rename(output, _dumps(result))
+    if failure is not None:
+        raise failure
+
+
+class EstimateFile:
+    """Analyses the region of a file, and leaves the result beside it: what jobs are given.
+
+    Parameters
+    ----------
+    analyser : callable
+        Of a `ROIData`.
+    """
+
+    def __init__(self, analyser: Analyser) -> None:
+        self._analyser = analyser
+
+    def __call__(self, region_file: str | os.PathLike[str]) -> None:
+        """Analyse it; see `leave_result`."""
+        leave_result(self._analyser, load_region(region_file), result_path(region_file))
+
+
+def _dumps(result: Result) -> bytes:
+    try:
+        return pickle.dumps(result, PROTOCOL)
+    except Exception:  # of a class that only a script knows
+        import cloudpickle
+
+        dumped: bytes = cloudpickle.dumps(result, PROTOCOL)
+        return dumped
 
 
 def failures(results: Iterable[Result]) -> list[Result]:

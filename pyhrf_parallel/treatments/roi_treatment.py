@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -12,23 +13,24 @@ from pyhrf_parallel.configuration import ConfigSource
 from pyhrf_parallel.errors import RemoteException, TreatmentError
 from pyhrf_parallel.files import write_then_rename
 from pyhrf_parallel.mapping import remote_map
-from pyhrf_parallel.treatments.analysers import GLMAnalyser
+from pyhrf_parallel.treatment_jobs.dispatching import finish, submit_treatments
+from pyhrf_parallel.treatment_jobs.failures import OK, Failure, as_error, crash_report, tell
+from pyhrf_parallel.treatment_jobs.graph import RESULT
+from pyhrf_parallel.treatment_jobs.interface import JobSpan
+from pyhrf_parallel.treatment_jobs.region_files import PROTOCOL, data_name
+from pyhrf_parallel.treatment_jobs.runs import TreatmentRun, raise_failures
 from pyhrf_parallel.treatments.fmri_data import FmriData, ROIData
-from pyhrf_parallel.treatments.outputs import write_outputs
-from pyhrf_parallel.treatments.region_files import PROTOCOL, data_name
 from pyhrf_parallel.treatments.results import (
-    OK,
-    RESULT_FILE,
     Analyser,
+    EstimateFile,
     Result,
     analyse_region,
     failures,
 )
 from pyhrf_parallel.treatments.serialising import from_xml, to_xml
 
-_MODES = {None: "serial", "local": "local", "cluster": "remote_cluster"}
+_MODES = (None, "local", "cluster")
 _PARAMETERS = ("fmri_data", "analyser", "output_dir", "make_outputs", "result_dump_file")
-_TOLD = 5  # failed regions that an error names
 
 
 class ROITreatment:
@@ -50,6 +52,7 @@ class ROITreatment:
 
     Examples
     --------
+    >>> from pyhrf_parallel.treatments import FmriData, GLMAnalyser, ROITreatment
     >>> treatment = ROITreatment(
     ...     FmriData.of('bold.nii.gz', 'parcellation.nii.gz', 'events.tsv', tr=2.0),
     ...     GLMAnalyser(contrasts={'audio-video': {'audio': 1, 'video': -1}}),
@@ -67,10 +70,12 @@ class ROITreatment:
         result_dump_file: str | os.PathLike[str] | None = None,
     ) -> None:
         self.fmri_data = fmri_data
-        self.analyser = analyser if analyser is not None else GLMAnalyser()
+        self._analyser = analyser
         self.output_dir = os.path.abspath(output_dir)  # noqa: PTH100
         self.make_outputs = make_outputs
         self.result_dump_file = None if result_dump_file is None else os.fspath(result_dump_file)
+        #: When the jobs of a run on a cluster ran, for the report.
+        self.timeline: list[JobSpan] = []
 
     @classmethod
     def from_xml(cls, text: str) -> Self:
@@ -91,12 +96,28 @@ class ROITreatment:
         NotShippableError
             If the analyser is a function that cannot be imported, such as a lambda.
         """
-        return to_xml(vars(self))
+        return to_xml(self._parameters())
+
+    @property
+    def analyser(self) -> Analyser:
+        """What works on one region: without any other, a `GLMAnalyser`."""
+        if self._analyser is None:
+            # It needs nilearn, which takes seconds to import: the split can do without.
+            from pyhrf_parallel.treatments.analysers import GLMAnalyser
+
+            self._analyser = GLMAnalyser()
+        return self._analyser
+
+    def _parameters(self) -> dict[str, Any]:
+        return {
+            name: self._analyser if name == "analyser" else getattr(self, name)
+            for name in _PARAMETERS
+        }
 
     @property
     def result_path(self) -> Path:
         """Where the list of results goes."""
-        return Path(self.result_dump_file or Path(self.output_dir) / RESULT_FILE)
+        return Path(self.result_dump_file or Path(self.output_dir) / RESULT)
 
     def already_done(self) -> bool:
         """Tell whether there is a result in which no region has failed."""
@@ -116,13 +137,12 @@ class ROITreatment:
         self, dry: bool = False, output_dir: str | os.PathLike[str] | None = None
     ) -> tuple[list[str], list[int]]:
         """Write the data of each region to a file; see `Treatment`."""
-        place = os.path.abspath(output_dir or ".")  # noqa: PTH100
+        place = Path(output_dir or ".").absolute()
+        if not dry:  # first: the same pass over the images finds the regions
+            for roi in self.fmri_data.rois():
+                write_then_rename(place / data_name(roi.roi_id), pickle.dumps(roi, PROTOCOL))
         ids = self.fmri_data.roi_ids
-        files = [os.path.join(place, data_name(roi_id)) for roi_id in ids]  # noqa: PTH118
-        if not dry:
-            for path, roi in zip(files, self.fmri_data.rois(), strict=True):
-                write_then_rename(Path(path), pickle.dumps(roi, PROTOCOL))
-        return files, ids
+        return [str(place / data_name(roi_id)) for roi_id in ids], ids
 
     def get_data_files(self) -> list[str]:
         """Return the files that the analysis reads."""
@@ -131,6 +151,18 @@ class ROITreatment:
     def replace_data_dir(self, d: str | os.PathLike[str]) -> None:
         """Look for all data files in another directory, under their own names."""
         self.fmri_data = self.fmri_data.moved(d)
+
+    def replace_data_files(self, paths: Mapping[str, str]) -> None:
+        """Read other files: for each of `get_data_files`, the path that takes its place."""
+        self.fmri_data = self.fmri_data.renamed(paths)
+
+    def roi_shapes(self) -> list[tuple[int, int]]:
+        """Return how many scans and voxels each region has, the biggest first."""
+        return self.fmri_data.roi_shapes
+
+    def region_estimator(self) -> EstimateFile:
+        """Return what analyses the region of a file, and leaves its result beside it."""
+        return EstimateFile(self.analyser)
 
     def set_init_param(self, name: str, value: Any) -> None:
         """Change a parameter of the constructor.
@@ -142,7 +174,7 @@ class ROITreatment:
         """
         if name not in _PARAMETERS:
             raise ValueError(f"no parameter {name!r}; there are {', '.join(_PARAMETERS)}")
-        setattr(self, name, value)
+        self.__init__(**self._parameters() | {name: value})  # type: ignore[misc]
 
     def execute(self) -> list[Result]:
         """Analyse all regions here, one after the other; write nothing."""
@@ -154,6 +186,9 @@ class ROITreatment:
         n_jobs: int | None = None,
         *,
         retry_failed: bool = False,
+        rois_per_job: int | None = None,
+        resources: Mapping[str, Any] | None = None,
+        retries: int = 0,
         config: ConfigSource = None,
     ) -> list[Result]:
         """Analyse all regions and write the results.
@@ -162,11 +197,18 @@ class ROITreatment:
         ----------
         parallel : {None, 'local', 'cluster'}
             In this process, in processes of this machine, or as jobs of the configured cluster (without
-            one, of this machine).
+            one, of this machine): split, regions, merge.
         n_jobs : int, optional
             Simultaneous regions; see `remote_map`.
         retry_failed : bool
             Take the results of regions from an earlier run's file, and analyse only those that failed.
+        rois_per_job : int, optional
+            With ``'cluster'``, regions of each job; by default each takes the next one until none is left.
+        resources : mapping, optional
+            With ``'cluster'``, what each job asks for: ``mem``, ``time``, ``cpus``, ``queue``.
+        retries : int
+            How often a region is tried again whose process died; on a cluster with twice the memory if it
+            had run out of it.
         config : path or mapping, optional
             Instead of ``~/.pyhrf/config.cfg``.
 
@@ -186,34 +228,118 @@ class ROITreatment:
             raise ValueError(f"parallel is {parallel!r}; accepted: None, 'local', 'cluster'")
         self._check_output()
         kept = self._kept() if retry_failed else {}
-        rois = [roi for roi in self.fmri_data.rois() if roi.roi_id not in kept]
-        outcomes = remote_map(
-            analyse_region,
-            [(self.analyser, roi) for roi in rois],
-            mode=_MODES[parallel],
-            n_jobs=n_jobs,
-            on_error="return",
-            config=config,
-        )
-        found = {
-            roi.roi_id: _as_result(roi, outcome)
-            for roi, outcome in zip(rois, outcomes, strict=True)
-        }
+        wanted = [roi_id for roi_id in self.fmri_data.roi_ids if roi_id not in kept]
+        failed: list[Failure] = []
+        found: dict[int, Result] = {}
+        if parallel == "cluster" and wanted:
+            given = {"n_jobs": n_jobs, "rois_per_job": rois_per_job, "resources": resources}
+            found, failed = self._run_jobs(wanted, retries=retries, config=config, **given)
+        elif wanted:
+            mode = "serial" if parallel is None else "local"
+            found, failed = self._map(wanted, mode, n_jobs, retries, config)
         results = [(kept | found)[roi_id] for roi_id in self.fmri_data.roi_ids]
         self.output(results)
-        _raise_failures(self.output_dir, results, outcomes)
+        if failed:
+            hint = "run(retry_failed=True) analyses the failed regions only"
+            raise as_error(
+                tell(self.output_dir, len(results), failed, self.output_dir, hint), failed
+            )
         return results
+
+    def submit(
+        self,
+        n_jobs: int | None = None,
+        *,
+        rois_per_job: int | None = None,
+        resources: Mapping[str, Any] | None = None,
+        retries: int = 0,
+        config: ConfigSource = None,
+    ) -> TreatmentRun:
+        """Start the analysis as jobs, as `run` with ``'cluster'`` does, and leave.
+
+        ``pyhrf-parallel collect`` writes the results when they are there.
+
+        Parameters
+        ----------
+        n_jobs, rois_per_job, resources, retries, config
+            As in `run`.
+
+        Returns
+        -------
+        TreatmentRun
+        """
+        self._check_output()
+        return self._submit(
+            self.fmri_data.roi_ids, n_jobs=n_jobs, rois_per_job=rois_per_job, resources=resources,
+            retries=retries, config=config,
+        )  # fmt: skip
+
+    def _submit(self, wanted: list[int], **options: Any) -> TreatmentRun:
+        name = Path(self.output_dir).name or "treatment"
+        part = copy.copy(self)
+        part.fmri_data = self.fmri_data.only(wanted)
+        places = {name: self.result_path.parent}
+        return submit_treatments({name: part}, places, label="regions", **options)
+
+    def _run_jobs(
+        self, wanted: list[int], **options: Any
+    ) -> tuple[dict[int, Result], list[Failure]]:
+        with self._submit(wanted, **options) as run:
+            (collected,) = finish(run).values()
+        if collected.problem:
+            raise_failures([collected])
+        self.timeline = collected.timeline
+        results = zip(wanted, collected.results, strict=True)
+        return {
+            roi_id: self._whole(roi_id, result) for roi_id, result in results
+        }, collected.failures
+
+    def _whole(self, roi_id: int, result: Any) -> Result:
+        """Return a result with its region: one that was lost does not know it."""
+        roi, found, report = result
+        return roi or self.fmri_data.region(roi_id), found, report
+
+    def _map(
+        self, wanted: list[int], mode: str, n_jobs: int | None, retries: int, config: ConfigSource
+    ) -> tuple[dict[int, Result], list[Failure]]:
+        rois = list(self.fmri_data.only(wanted).rois())
+        outcomes = remote_map(
+            analyse_region, [(self.analyser, roi) for roi in rois], mode=mode, n_jobs=n_jobs,
+            on_error="return", retries=retries if mode == "local" else 0, config=config,
+        )  # fmt: skip
+        found: dict[int, Result] = {}
+        failed = []
+        for roi, outcome in zip(rois, outcomes, strict=True):
+            if isinstance(outcome, RemoteException):  # its worker died
+                failed.append(Failure.of_exception(roi.roi_id, roi.n_voxels, outcome))
+                found[roi.roi_id] = roi.without_signals(), None, str(outcome)
+                continue
+            found[roi.roi_id] = outcome
+            if report := crash_report(outcome):
+                failed.append(Failure.of_report(roi.roi_id, roi.n_voxels, report))
+        return found, failed
 
     def output(self, results: Sequence[Result]) -> list[Path]:
         """Write results, and of them images and tables if `make_outputs`; return the files.
 
         A file has its name when it is complete; what an earlier run has left is replaced.
+
+        Parameters
+        ----------
+        results : sequence of tuple
+            Of all regions, the biggest first.
         """
+        ids = self.fmri_data.roi_ids
+        results = [self._whole(i, result) for i, result in zip(ids, results, strict=True)]
         self.result_path.parent.mkdir(parents=True, exist_ok=True)
         write_then_rename(self.result_path, pickle.dumps(list(results), 5))
         if not self.make_outputs:
             return [self.result_path]
-        made = write_outputs(self.fmri_data, self.analyser, results, Path(self.output_dir))
+        from pyhrf_parallel.treatments.outputs import write_outputs  # with all that draws
+
+        made = write_outputs(
+            self.fmri_data, self.analyser, results, Path(self.output_dir), self.timeline
+        )
         return [self.result_path, *made]
 
     def _check_output(self) -> None:
@@ -233,29 +359,3 @@ def load_results(path: str | os.PathLike[str]) -> list[Result]:
     """Read the list of results that a treatment has written. It is a pickle: trust who wrote it."""
     results: list[Result] = pickle.loads(Path(path).read_bytes())
     return results
-
-
-def _as_result(roi: ROIData, outcome: Any) -> Result:
-    if isinstance(outcome, RemoteException):  # its worker died
-        return roi.without_signals(), None, str(outcome)
-    result: Result = outcome
-    return result
-
-
-def _raise_failures(name: str, results: Sequence[Result], outcomes: Sequence[Any]) -> None:
-    failed = failures(results)
-    if not failed:
-        return
-    done = len(results) - len(failed)
-    lines = [
-        f"{len(failed)} of {len(results)} regions failed; the results of the other {done} are in {name}",
-        "run(retry_failed=True) analyses the failed regions only",
-    ]
-    for roi, _, report in failed[:_TOLD]:
-        reason = report.strip().splitlines()
-        lines.append(f"region {roi.roi_id} ({roi.n_voxels} voxels): {reason[-1]}")
-    if len(failed) > _TOLD:
-        lines.append(f"and {len(failed) - _TOLD} more")
-    lines.append(f"--- region {failed[0][0].roi_id} ---\n{failed[0][2].rstrip()}")
-    lost = next((o for o in outcomes if isinstance(o, RemoteException)), None)
-    raise TreatmentError("\n".join(lines)) from lost

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyhrf_parallel.errors import NotShippableError, TreatmentDataError
-from pyhrf_parallel.treatments.analysers import FIRAnalyser, GLMAnalyser
 from pyhrf_parallel.treatments.fmri_data import FmriData
 
 _ROOT = "roi_treatment"
-_ANALYSERS: dict[str, type[Any]] = {"GLMAnalyser": GLMAnalyser, "FIRAnalyser": FIRAnalyser}
+_ANALYSERS = ("GLMAnalyser", "FIRAnalyser")
+_HOME = "pyhrf_parallel.treatments.analysers"  # imported when it is needed: it needs nilearn
 
 
 def to_xml(parameters: Mapping[str, Any]) -> str:
@@ -53,7 +53,7 @@ def from_xml(text: str) -> dict[str, Any]:
         values = {element.tag: json.loads(element.text or "") for element in root}
         data = FmriData(
             tuple(values.pop("bold")), values.pop("parcellation"), tuple(values.pop("events")),
-            values.pop("tr"), tuple(values.pop("confounds")),
+            values.pop("tr"), tuple(values.pop("confounds")), tuple(values.pop("regions")),
         )  # fmt: skip
         return values | {"fmri_data": data, "analyser": _find(values["analyser"])}
     except (ET.ParseError, ValueError, KeyError, TypeError) as error:
@@ -62,9 +62,11 @@ def from_xml(text: str) -> dict[str, Any]:
         raise TreatmentDataError(f"the XML of the treatment is damaged: {error}") from error
 
 
-def _describe(analyser: Any) -> dict[str, Any]:
+def _describe(analyser: Any) -> dict[str, Any] | None:
+    if analyser is None:
+        return None
     kind = type(analyser).__name__
-    if _ANALYSERS.get(kind) is type(analyser):
+    if type(analyser).__module__ == _HOME and kind in _ANALYSERS:
         return {"name": kind, "parameters": dataclasses.asdict(analyser)}
     module, name = getattr(analyser, "__module__", ""), getattr(analyser, "__qualname__", "")
     described = {"module": module, "function": name}
@@ -75,9 +77,12 @@ def _describe(analyser: Any) -> dict[str, Any]:
     )
 
 
-def _find(described: dict[str, Any]) -> Any:
-    if "name" in described:
-        return _ANALYSERS[described["name"]](**described["parameters"])
+def _find(described: dict[str, Any] | None) -> Any:
+    if described is None:
+        return None
+    if described.get("name") in _ANALYSERS:
+        kind = getattr(importlib.import_module(_HOME), described["name"])
+        return kind(**described["parameters"])
     try:
         module = importlib.import_module(described["module"])
         return operator.attrgetter(described["function"])(module)

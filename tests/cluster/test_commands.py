@@ -59,7 +59,17 @@ class TestEntry:
     def test_help_names_all_commands_in_order(self, command: Command) -> None:
         printed = command("--help")
         assert printed.status == 0
-        names = ("setup-cluster", "doctor", "runs", "status", "logs", "collect", "cancel", "clean")
+        names = (
+            "setup-cluster",
+            "doctor",
+            "runs",
+            "status",
+            "logs",
+            "collect",
+            "cancel",
+            "retry",
+            "clean",
+        )
         positions = [printed.out.index(f"\n  {name} ") for name in names]
         assert positions == sorted(positions)
 
@@ -84,7 +94,6 @@ class TestEntry:
         ("argv", "told"),
         [
             (["nonsense"], "No such command 'nonsense'"),
-            (["collect", "last"], "Missing option '--output'"),
             (["clean"], "--all-done"),
             (["clean", "x", "--all-done"], "--all-done"),
             (["setup-cluster", "x", "--scheduler", "sge"], "slurm"),
@@ -462,6 +471,7 @@ class TestRuns:
         assert "known: engine" in command("logs", run_id, "--job", "nix").err
         assert "was done already" in command("cancel", run_id).out
 
+        assert "give --output FILE" in command("collect", "last").err
         refused = command("collect", "last", "--output", output)
         assert (refused.status, "--force" in refused.err) == (1, True)
         assert command("collect", "last", "-o", output, "--force").status == 0

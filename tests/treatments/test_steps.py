@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyhrf_parallel import NotShippableError, TreatmentDataError, TreatmentError, save_treatment
+from pyhrf_parallel.treatment_jobs.region_files import merge_pickles, result_path
 from pyhrf_parallel.treatments import (
     FIRAnalyser,
     GLMAnalyser,
@@ -23,7 +24,6 @@ from pyhrf_parallel.treatments import (
     Treatment,
     load_results,
 )
-from pyhrf_parallel.treatments.region_files import merge_pickles, result_path
 from pyhrf_parallel.treatments.results import failures
 from tests.conftest import ROOT
 from tests.treatments import analyses

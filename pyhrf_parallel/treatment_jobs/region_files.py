@@ -22,12 +22,23 @@ def data_name(roi_id: int) -> str:
     return f"{_DATA}{roi_id:04d}.pck"
 
 
+def result_name(data_name: str) -> str:
+    """Return the name of the file with the result of a region.
+
+    Raises
+    ------
+    ValueError
+        If its data have no name that says so.
+    """
+    if not data_name.startswith(_DATA):
+        raise ValueError(f"{data_name} is not named as the data of a region, {_DATA}0001.pck")
+    return _RESULT + data_name.removeprefix(_DATA)
+
+
 def result_path(data_file: str | os.PathLike[str]) -> Path:
     """Return where the result of a region goes: beside its data."""
     path = Path(data_file).absolute()
-    if not path.name.startswith(_DATA):
-        raise ValueError(f"{path.name} is not named as the data of a region, {_DATA}0001.pck")
-    return path.with_name(_RESULT + path.name.removeprefix(_DATA))
+    return path.with_name(result_name(path.name))
 
 
 def merge_pickles(paths: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str]) -> None:

@@ -1,0 +1,141 @@
+"""A run on this machine whose engine goes on by itself: the same interface as one on a cluster."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Self
+
+from pyhrf_parallel.cluster import site
+from pyhrf_parallel.cluster.arriving import arriving
+from pyhrf_parallel.cluster.layout import STATE, Plan
+from pyhrf_parallel.cluster.manifests import state_directory
+from pyhrf_parallel.errors import SubmissionError, TransferError
+from pyhrf_parallel.worker import PAYLOAD, python_command
+
+
+class RunHere:
+    """The directory of a run on this machine.
+
+    Parameters
+    ----------
+    directory : str
+        Its path.
+    places : sequence of str
+        Directories for its files.
+    """
+
+    def __init__(self, directory: str, places: Sequence[str] = ()) -> None:
+        self.directory = directory
+        self.places = list(places)
+
+    @classmethod
+    def prepare(cls, name: str, scheduler: str, places: Sequence[str] = ()) -> Self:
+        """Make the directory of a run, and one in each of `places`.
+
+        Raises
+        ------
+        SubmissionError
+            If that is impossible.
+        """
+        try:
+            made = site.prepare(str(state_directory() / "here"), name, scheduler, *places)
+        except OSError as error:
+            raise SubmissionError(f"The run cannot be prepared here: {error}") from error
+        return cls(made["directory"], made["places"])
+
+    def begin(self, plan: Plan, payload: Path) -> None:
+        """Start the engine for a payload, which is moved."""
+        plan.with_payload(payload).write(Path(self.directory))
+        shutil.move(payload, Path(self.directory, PAYLOAD))
+        self._start()
+
+    def send(self, path: Path, target: str) -> None:
+        """Let a file be found by another name: it stays where it is."""
+        with _made(path, target):
+            Path(target).symlink_to(path)
+
+    def copy(self, path: Path, target: str) -> None:
+        """Copy a file that does not stay where it is."""
+        with _made(path, target), path.open("rb") as source, Path(target).open("xb") as file:
+            shutil.copyfileobj(source, file)
+
+    def fetch(self, path: str, target: Path) -> None:
+        """Copy a file, and compare the copy.
+
+        Raises
+        ------
+        TransferError
+            If it is not the same. `target` is whole or as it was.
+        """
+        with arriving(target, site.checksum(path)["sha256"], path) as part:
+            shutil.copyfile(path, part)
+
+    def sizes(self) -> dict[str, int]:
+        """Return the files of the run, with their sizes."""
+        found = {}
+        try:
+            for path in Path(self.directory).iterdir():
+                with suppress(FileNotFoundError):
+                    found[path.name] = path.stat().st_size
+        except FileNotFoundError:
+            raise SubmissionError(f"The run's directory {self.directory} is gone") from None
+        return found
+
+    def read(self, name: str, position: int = 0) -> bytes:
+        """Return what a file of the run holds from a position on."""
+        with Path(self.directory, name).open("rb") as file:
+            file.seek(position)
+            return file.read()
+
+    def state(self) -> bytes:
+        """Return the engine's own words; nothing before it has spoken."""
+        try:
+            return self.read(STATE)
+        except FileNotFoundError:
+            return b""
+
+    def start_again(self) -> None:
+        """Start an engine that has ended, for the tasks that failed and the steps that were not done."""
+        self._start("again")
+
+    def _start(self, *options: str) -> None:
+        # By a process that ends: the engine is nobody's child, as on a cluster.
+        command = python_command(site.__name__, "start", self.directory, *options)
+        answer = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+        if "error" in answer:
+            raise SubmissionError(f"The engine cannot be started: {answer['error']}")
+
+    def revive(self) -> bool:
+        """Start the engine again if it has died; return whether it had."""
+        if site.is_running(self.directory)["running"]:
+            return False
+        self._start()
+        return True
+
+    def cancel(self) -> None:
+        """Stop the engine and its jobs."""
+        site.stop(self.directory)
+
+    def remove(self) -> None:
+        """Stop the engine and its jobs, and remove all that the run has."""
+        site.remove(self.directory)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@contextmanager
+def _made(path: Path, target: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TransferError(
+            f"{path} did not get to {target}: {error.strerror or error}",
+            path=target,
+            reason=str(error),
+        ) from error

@@ -1,0 +1,70 @@
+"""What a worker does with a region: the task that travels there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pyhrf_parallel.cluster.step import find_program
+from pyhrf_parallel.errors import TreatmentError
+from pyhrf_parallel.treatment_jobs.graph import region_command
+from pyhrf_parallel.treatment_jobs.region_files import result_path
+
+Span = tuple[float, float, str]
+Estimator = Callable[[str], object]
+
+
+class EstimateRegions:
+    """Analyses regions, each with what its treatment wants it to be analysed with.
+
+    Parameters
+    ----------
+    estimators : sequence of callable
+        For each treatment. Takes the name of the region's file, in the current directory.
+    places : sequence of str
+        The directory of each treatment's files; not known before one is made.
+    """
+
+    def __init__(self, estimators: Sequence[Estimator], places: Sequence[str] = ()) -> None:
+        self._estimators = list(estimators)
+        self._places = list(places)
+        self.__name__ = self.__qualname__ = "estimate_region"  # what errors and lists call it
+
+    def __call__(self, treatment: int, region_file: str) -> Span:
+        """Return when it began and ended, in seconds since the epoch, and where it was done."""
+        os.chdir(self._places[treatment])
+        began = time.time()
+        self._estimators[treatment](region_file)
+        if not result_path(region_file).exists():
+            raise TreatmentError(
+                f"the analysis of {region_file} has left no {result_path(region_file).name}"
+            )
+        return began, time.time(), os.uname().nodename
+
+
+class EstimateByCommand:
+    """Analyses a region by a command, as pyhrf's is.
+
+    Parameters
+    ----------
+    command : sequence of str
+        The program, and options that go first.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = list(command)
+
+    def __call__(self, region_file: str) -> None:
+        """Run the command; what it prints goes to the log of the job."""
+        program, *words = region_command(self._command, region_file)
+        found = find_program(program)
+        if found is None:
+            raise FileNotFoundError(f"There is no program {program!r} on {os.uname().nodename}")
+        Path(result_path(region_file)).unlink(missing_ok=True)  # of an attempt that was killed
+        status = subprocess.run([found, *words], check=False).returncode
+        if status != 0:
+            how = f"exit status {status}" if status > 0 else f"signal {-status}"
+            raise TreatmentError(f"{program} ended with {how}")

@@ -1,0 +1,88 @@
+"""What has failed of treatments, and how that is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Self
+
+from pyhrf_parallel.errors import RemoteException, TreatmentError
+
+OK = "ok"
+_TOLD = 5  # failed regions that an error names
+_PARTS = 3  # of a region's result: the region, what was found, 'ok' or a traceback
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A region that has failed.
+
+    Attributes
+    ----------
+    roi_id : int
+        Its label.
+    n_voxels : int or None
+        Its size, where that is known.
+    reason : str
+        Why, in a line.
+    details : str
+        The traceback in the worker, or all else that is known.
+    lost : RemoteException or None
+        What the worker's side says.
+    """
+
+    roi_id: int
+    n_voxels: int | None
+    reason: str
+    details: str = ""
+    lost: RemoteException | None = None
+
+    @classmethod
+    def of_exception(cls, roi_id: int, n_voxels: int | None, failure: RemoteException) -> Self:
+        """Make it of what a worker has said."""
+        cause = failure.__cause__
+        reason = str(failure.args[0]) if cause is None else f"{type(cause).__name__}: {cause}"
+        return cls(roi_id, n_voxels, reason.partition("\n")[0], str(failure), failure)
+
+    @classmethod
+    def of_report(cls, roi_id: int, n_voxels: int | None, report: str) -> Self:
+        """Make it of a traceback, as pyhrf's results have it."""
+        return cls(
+            roi_id, n_voxels, report.strip().rpartition("\n")[2] or "no reason given", report
+        )
+
+    def __str__(self) -> str:
+        """Say which region, how big, and why."""
+        size = "" if self.n_voxels is None else f" ({self.n_voxels} voxels)"
+        return f"region {self.roi_id}{size}: {self.reason}"
+
+
+def crash_report(result: Any) -> str:
+    """Return why a region's result is none, as pyhrf says it; empty if it is one."""
+    if isinstance(result, (tuple, list)) and len(result) == _PARTS and result[2] != OK:
+        return str(result[2])
+    return ""
+
+
+def tell(
+    name: str, n_regions: int, failures: list[Failure], where: str, hint: str = ""
+) -> list[str]:
+    """Say which regions of a treatment have failed, and where the results of the others are."""
+    kept = f"; the results of the other {n_regions - len(failures)} are in {where}" if where else ""
+    lines = [f"{name}: {len(failures)} of {n_regions} regions failed or were not run{kept}"]
+    lines += [hint] * bool(hint)
+    lines += map(str, failures[:_TOLD])
+    if len(failures) > _TOLD:
+        lines.append(f"and {len(failures) - _TOLD} more")
+    return lines
+
+
+def as_error(lines: Iterable[str], failures: list[Failure]) -> TreatmentError:
+    """Return an error of lines, with the first failure in full."""
+    told = list(lines)
+    detailed = next((failure for failure in failures if failure.details), None)
+    if detailed is not None:
+        told.append(f"--- region {detailed.roi_id} ---\n{detailed.details.rstrip()}")
+    error = TreatmentError("\n".join(told))
+    error.__cause__ = next((failure.lost for failure in failures if failure.lost), None)
+    return error

@@ -1,0 +1,119 @@
+"""What a treatment has to offer, so that its regions can be analysed elsewhere; and what it may offer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Treatment(Protocol):
+    """One subject's analysis, as ``pyhrf.parallel`` uses it.
+
+    pyhrf's own ``FMRITreatment`` has this interface, and so has
+    `pyhrf_parallel.treatments.ROITreatment`.
+
+    Attributes
+    ----------
+    result_dump_file : str or None
+        Where the merged result is wanted, besides the place that the caller names.
+    """
+
+    result_dump_file: str | None
+
+    def dump_roi_datasets(
+        self, dry: bool = False, output_dir: str | None = None
+    ) -> tuple[list[str], list[int]]:
+        """Split the data into regions, the biggest first.
+
+        Parameters
+        ----------
+        dry : bool
+            Write nothing.
+        output_dir : str, optional
+            Where the files go; the current directory by default.
+
+        Returns
+        -------
+        files : list of str
+            Absolute paths ``roidata_0000.pck``, ..., one for each region.
+        roi_ids : list of int
+            The labels of the regions, in the same order.
+        """
+
+    def get_data_files(self) -> list[str]:
+        """Return the files that the analysis reads."""
+
+    def replace_data_dir(self, d: str) -> None:
+        """Look for all data files in another directory, under their own names."""
+
+    def set_init_param(self, name: str, value: Any) -> None:
+        """Change a parameter of the treatment's constructor."""
+
+
+@runtime_checkable
+class WritesItself(Protocol):
+    """A treatment that knows how to become a text."""
+
+    def to_xml(self) -> str:
+        """Return a text of which the commands make the treatment again."""
+
+
+@runtime_checkable
+class RenamesFiles(Protocol):
+    """A treatment that can read each of its files by another name, so that names may be equal."""
+
+    def replace_data_files(self, paths: Mapping[str, str]) -> None:
+        """Read other files: for each of `get_data_files`, the path that takes its place."""
+
+
+@runtime_checkable
+class EstimatesItself(Protocol):
+    """A treatment whose regions are analysed in the worker's process: no start of a command for each."""
+
+    def region_estimator(self) -> Callable[[str], None]:
+        """Return what analyses the region of a file, leaves its result beside it, and raises if it fails.
+
+        It is pickled by value, so that it may be of a script. The treatment that is sent for the split has
+        no analyser then: its parameter ``analyser`` is set to None.
+        """
+
+
+@runtime_checkable
+class KnowsSizes(Protocol):
+    """A treatment that knows how big its regions are: so much memory is asked for, and errors tell it."""
+
+    def roi_shapes(self) -> list[tuple[int, int]]:
+        """Return how many scans and voxels each region has, in the order of `dump_roi_datasets`."""
+
+
+@runtime_checkable
+class MakesOutputs(Protocol):
+    """A treatment that writes files for people of its results."""
+
+    def output(self, results: list[Any]) -> object:
+        """Write them."""
+
+
+@dataclass(frozen=True)
+class JobSpan:
+    """When something ran, in seconds since the epoch, and where."""
+
+    name: str
+    began: float
+    ended: float
+    host: str
+
+
+@runtime_checkable
+class ShowsTimeline(Protocol):
+    """A treatment that shows people when its jobs ran.
+
+    Attributes
+    ----------
+    timeline : list of JobSpan
+        Set before `output` is called.
+    """
+
+    timeline: list[JobSpan]

@@ -1,0 +1,284 @@
+"""Runs of treatments, which outlive the process that submitted them."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pyhrf_parallel.cluster.layout import State
+from pyhrf_parallel.cluster.manifests import Manifest, directory_of
+from pyhrf_parallel.cluster.step import DONE
+from pyhrf_parallel.errors import RunNotFoundError, TreatmentError
+from pyhrf_parallel.runs import Run
+from pyhrf_parallel.treatment_jobs.failures import Failure, as_error, crash_report, tell
+from pyhrf_parallel.treatment_jobs.graph import BRING_BACK, CLEAN, MERGE, RESULT, SPLIT
+from pyhrf_parallel.treatment_jobs.interface import JobSpan, MakesOutputs, ShowsTimeline
+from pyhrf_parallel.treatment_jobs.region_files import result_name
+
+#: The file with the treatments themselves, beside the manifest.
+TREATMENTS = "treatments.pck"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is known of one treatment of a run wherever it is looked at from.
+
+    Attributes
+    ----------
+    name, label : str
+        How the caller calls it, and the group of its jobs.
+    start : int
+        The index of its first task.
+    roi_ids : list of int
+        Its regions, in the order of the tasks.
+    files : list of str
+        The files with their data.
+    n_voxels : list of int or None
+        Their sizes, where the treatment knows them.
+    place : str
+        The directory where it runs.
+    result_path : str
+        The file here that its result goes to.
+    is_sent : bool
+        Whether the jobs bring the result there.
+    """
+
+    name: str
+    label: str
+    start: int
+    roi_ids: list[int]
+    files: list[str]
+    place: str
+    result_path: str
+    is_sent: bool
+    n_voxels: list[int] | None = None
+
+
+@dataclass
+class Collected:
+    """What has come of one treatment.
+
+    Attributes
+    ----------
+    subject : Subject
+        The treatment.
+    results : list of tuple
+        Of its regions, the biggest first, as they were left; ``(None, None, reason)`` for one that has
+        left nothing.
+    failures : list of Failure
+        The regions that failed or were not run.
+    problem : str
+        Why the treatment ended early.
+    timeline : list of JobSpan
+        What ran when.
+    """
+
+    subject: Subject
+    results: list[Any] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    problem: str = ""
+    timeline: list[JobSpan] = field(default_factory=list)
+
+    @property
+    def has_finished_regions(self) -> bool:
+        """Whether some regions were analysed, of which there is no result here."""
+        return not self.results and len(self.failures) < len(self.subject.roi_ids)
+
+
+class TreatmentRun(Run):
+    """Treatments that run as jobs, on a cluster or on this machine, whether or not this process does.
+
+    Made by `submit_treatments`, or by `TreatmentRun.load` in another process; a context manager that closes
+    the connection and leaves the run alone.
+
+    Attributes
+    ----------
+    manifest : Manifest
+        What was submitted, by whom, with what.
+    """
+
+    @staticmethod
+    def _knows(manifest: Manifest) -> bool:
+        return bool(manifest.treatments)
+
+    @property
+    def subjects(self) -> list[Subject]:
+        """The treatments."""
+        return [Subject(**values) for values in self.manifest.treatments]
+
+    def _is_over(self, state: State | None, settled: int) -> bool:  # noqa: ARG002
+        # After the last region, results are still to be merged.
+        return state is not None and state.phase in ("done", "failed")
+
+    def collect(self) -> dict[str, Collected]:
+        """Wait for the end, and bring the results here: to the file that each treatment is to have.
+
+        The run keeps its files until `clean` is called.
+
+        Returns
+        -------
+        dict of str to Collected
+            What has come of each treatment, failed regions included.
+
+        Raises
+        ------
+        TransferError
+            If a result cannot be brought here.
+        SubmissionError
+            If the jobs could not be run at all.
+        """
+        self.wait()
+        content = self._connected().state()
+        state = State.loads(content)
+        if state.phase == "failed":
+            self._look()  # which raises the reason
+        return {s.name: self._collect(n, s, state) for n, s in enumerate(self.subjects)}
+
+    def results(self, *, on_error: str = "raise") -> dict[str, list[Any]]:
+        """Wait for the end; return the results of each treatment, in the order of its regions.
+
+        Parameters
+        ----------
+        on_error : {'raise', 'return'}
+            What to do about regions that failed. If they are returned, one that has left nothing is
+            ``(None, None, reason)``.
+
+        Raises
+        ------
+        TreatmentError
+            Naming treatments, regions and reasons.
+        """
+        collected = self.collect()
+        if on_error == "raise":
+            raise_failures(collected.values())
+        return {name: one.results for name, one in collected.items()}
+
+    def retry(self) -> None:
+        """Run the regions again that failed or were not run, and the steps that were not done.
+
+        Raises
+        ------
+        TreatmentError
+            If the run is not over yet.
+        """
+        if not self.wait(timeout=0):
+            raise TreatmentError(f"run {self.run_id} is not over")
+        self._connected().start_again()
+        self._outcomes.reopen_failed()
+
+    def treatments(self) -> dict[str, Any]:
+        """Return the treatments themselves, as they were submitted.
+
+        Raises
+        ------
+        RunNotFoundError
+            If they were not kept.
+        """
+        try:
+            content = (directory_of(self.run_id) / TREATMENTS).read_bytes()
+        except OSError as error:
+            raise RunNotFoundError(f"The treatments of {self.run_id} were not kept") from error
+        treatments: dict[str, Any] = pickle.loads(content)
+        return treatments
+
+    def _collect(self, number: int, subject: Subject, state: State) -> Collected:
+        found = Collected(subject, problem=state.problems.get(subject.label, ""))
+        if state.phase == "cancelled":
+            found.problem = "the run was cancelled"
+        indices = range(subject.start, subject.start + len(subject.roi_ids))
+        merged = self._step(number, MERGE)
+        by_file = {} if merged is None else self._fetch(subject, merged["outputs"])
+        sizes: Sequence[int | None] = subject.n_voxels or [None] * len(subject.roi_ids)
+        rows = zip(indices, subject.roi_ids, subject.files, sizes, strict=True)
+        for index, roi_id, file, n_voxels in rows:
+            value = by_file.get(result_name(file))
+            report = crash_report(value)
+            ran = self._outcomes.is_settled(index)
+            if index in self._outcomes.failures:
+                failure = Failure.of_exception(roi_id, n_voxels, self._outcomes.failures[index])
+            elif report:
+                failure = Failure.of_report(roi_id, n_voxels, report)
+            elif merged is None and ran:
+                continue  # its result is still there
+            elif value is None:
+                reason = "it has left no result" if ran else "it was not run"
+                failure = Failure(roi_id, n_voxels, reason)
+            else:
+                found.results.append(value)
+                continue
+            found.failures.append(failure)
+            found.results.append(value or (None, None, failure.details or failure.reason))
+        if merged is None:
+            found.results.clear()
+        found.timeline = list(self._timeline(number, subject, indices))
+        return found
+
+    def _fetch(self, subject: Subject, outputs: Sequence[str]) -> dict[str, Any]:
+        """Bring the result of a treatment here; return those of its regions, by their files."""
+        path = Path(subject.result_path)
+        if not subject.is_sent:
+            self._connected().fetch(f"{subject.place}/{RESULT}", path)
+        try:
+            values = pickle.loads(path.read_bytes())
+        except Exception as error:
+            raise TreatmentError(
+                f"treatment {subject.name!r}: its result is in {path}, and cannot be read here: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        return dict(zip(outputs, values, strict=True))
+
+    def _step(self, number: int, name: str) -> dict[str, Any] | None:
+        """Return what a step has noted at its end; None if it did not end well."""
+        with suppress(FileNotFoundError):
+            noted: dict[str, Any] = json.loads(self._connected().read(f"{number}-{name}{DONE}"))
+            return noted
+        return None
+
+    def _timeline(self, number: int, subject: Subject, indices: Sequence[int]) -> Sequence[JobSpan]:
+        spans = []
+        for name in (SPLIT, MERGE, BRING_BACK, CLEAN):
+            noted = self._step(number, name)
+            if noted is not None:
+                spans.append(JobSpan(name, noted["began"], noted["ended"], noted["host"]))
+        for index, roi_id in zip(indices, subject.roi_ids, strict=True):
+            if self._outcomes.values[index] is not None:
+                spans.append(JobSpan(f"region {roi_id}", *self._outcomes.values[index]))
+        return sorted(spans, key=lambda span: span.began)
+
+
+def write_outputs(treatment: Any, found: Collected) -> None:
+    """Let a treatment make files for people, if it can."""
+    if isinstance(treatment, MakesOutputs) and found.results:
+        if isinstance(treatment, ShowsTimeline):
+            treatment = copy.copy(treatment)  # the caller's stays as it is
+            treatment.timeline = found.timeline
+        treatment.output(found.results)
+
+
+def raise_failures(collected: Iterable[Collected]) -> None:
+    """Raise an error that tells all that failed, if something did.
+
+    Raises
+    ------
+    TreatmentError
+        With treatments, regions, the first failure in full, and where the results of the others are.
+    """
+    lines: list[str] = []
+    failures: list[Failure] = []
+    for one in collected:
+        subject = one.subject
+        if one.problem:
+            lines.append(f"treatment {subject.name!r} ended early: {one.problem}")
+        if one.failures:
+            where = subject.result_path if one.results else ""
+            name = f"treatment {subject.name!r}"
+            lines += tell(name, len(subject.roi_ids), one.failures, where)
+            failures += one.failures
+    if lines:
+        raise as_error(lines, failures)

@@ -1,0 +1,250 @@
+"""Treatments on their way to jobs, here or on a cluster: checked, staged, planned, submitted."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import socket
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import cloudpickle
+
+from pyhrf_parallel.backends.base import require
+from pyhrf_parallel.cluster.here import RunHere
+from pyhrf_parallel.cluster.layout import Plan
+from pyhrf_parallel.cluster.manifests import new_run_id, remember
+from pyhrf_parallel.cluster.planning import check_resources, make_plan, make_plan_here
+from pyhrf_parallel.cluster.resources import with_resource
+from pyhrf_parallel.configuration import Configuration
+from pyhrf_parallel.errors import OptionError, TransferError, TreatmentError
+from pyhrf_parallel.files import private_directory
+from pyhrf_parallel.runs import describe_run, remove_quietly
+from pyhrf_parallel.shipping import write_payload
+from pyhrf_parallel.tasks import Work, check_options
+from pyhrf_parallel.treatment_jobs.estimating import EstimateRegions
+from pyhrf_parallel.treatment_jobs.graph import RESULT, Description
+from pyhrf_parallel.treatment_jobs.interface import Treatment
+from pyhrf_parallel.treatment_jobs.preview import TreatmentPreview, preview
+from pyhrf_parallel.treatment_jobs.runs import TREATMENTS, Subject, TreatmentRun
+from pyhrf_parallel.treatment_jobs.stages import ask_for_memory, make_stage
+from pyhrf_parallel.treatment_jobs.staging import send_inputs, stage, words_of
+from pyhrf_parallel.worker import PAYLOAD
+
+if TYPE_CHECKING:  # paramiko is needed on clusters only
+    from pyhrf_parallel.cluster.remote import RemoteRun
+
+Paths = Mapping[str, str | os.PathLike[str]]
+ResultTransfer = Literal["auto", "scp", "sftp"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for, of all treatments; see `submit_treatments` for the meaning of each."""
+
+    label: str
+    exec_cmd: str | Sequence[str] | None
+    split_cmd: str | Sequence[str]
+    result_paths: Paths
+    remote_paths: Paths | None
+    rois_per_job: int | None
+    result_transfer: ResultTransfer
+    local_host: str | None
+    local_user: str | None
+    n_jobs: int | None
+    retries: int
+    resources: Mapping[str, Any] | None
+
+    @property
+    def address(self) -> str:
+        """Where the cluster reaches this machine, by SSH."""
+        return f"{self.local_user or getpass.getuser()}@{self.local_host or socket.gethostname()}"
+
+
+class Submission:
+    """Treatments on their way to jobs: checked, and made ready; nothing has been sent."""
+
+    def __init__(
+        self, treatments: Mapping[str, Treatment], request: Request, configuration: Configuration
+    ) -> None:
+        _check(treatments, request)
+        self._treatments = dict(treatments)
+        self._request = request
+        self._split = words_of("split_cmd", request.split_cmd)
+        self._staged = [stage(name, t, request.exec_cmd) for name, t in treatments.items()]
+        self._is_here = not (configuration.server or configuration.server_id)
+        self._configuration = configuration if self._is_here else with_resource(configuration)
+        self._results = [
+            _result_path(request.result_paths[name], t) for name, t in treatments.items()
+        ]
+        self._base = self._base_plan()
+
+    def preview(self) -> TreatmentPreview:
+        """Return what would happen."""
+        places = [f"{path or '(the run)'}" for path in self._remote_paths()]
+        described = self._describe(places, self._request.result_transfer == "scp")
+        files = {
+            s.name: {name: path.stat().st_size for name, path in s.inputs.items()}
+            | {"treatment.xml": len(s.xml.encode())}
+            for s in self._staged
+        }
+        where = "this machine" if self._is_here else str(self._configuration.server)
+        by_name = {s.name: what for s, what in zip(self._staged, described, strict=True)}
+        return preview(where, files, by_name, self._plan(described))
+
+    def submit(self) -> TreatmentRun:
+        """Send everything, and start the engine."""
+        require("soma_workflow", "remote_cluster", "cluster")
+        require("psutil", "remote_cluster", "cluster")
+        run_id = new_run_id()
+        kept = cloudpickle.dumps(self._treatments)
+        with private_directory() as directory, ExitStack() as undo:
+            run = self._make_place(run_id, undo)
+            for staged, place in zip(self._staged, run.places, strict=True):
+                send_inputs(staged, run, place)
+            is_sent = self._is_sent(run)
+            described = self._describe(run.places, is_sent)
+            work = self._work(run.places)
+            write_payload(directory / PAYLOAD, work, for_here=self._is_here)
+            run.begin(self._plan(described), directory / PAYLOAD)
+            manifest = describe_run(
+                run_id, work, self._configuration, run.directory,
+                treatments=list(map(asdict, self._subjects(described, is_sent))), here=self._is_here,
+            )  # fmt: skip
+            remember(manifest, {TREATMENTS: kept})
+            undo.pop_all()
+        return TreatmentRun(manifest, run, work)
+
+    def _remote_paths(self) -> list[str]:
+        paths = self._request.remote_paths or {}
+        return [os.fspath(paths[s.name]) if s.name in paths else "" for s in self._staged]
+
+    def _make_place(self, run_id: str, undo: ExitStack) -> RunHere | RemoteRun:
+        places = self._remote_paths()
+        run: RunHere | RemoteRun
+        if self._is_here:
+            run = RunHere.prepare(
+                run_id,
+                "local_basic",
+                [p and os.path.abspath(p) for p in places],  # noqa: PTH100
+            )
+        else:
+            require("paramiko", "remote_cluster", "cluster")
+            from pyhrf_parallel.cluster.remote import Cluster
+
+            cluster = undo.enter_context(Cluster(self._configuration))
+            sized = [(place, s.size) for place, s in zip(places, self._staged, strict=True)]
+            run = cluster.prepare(run_id, self._base, 0, sized)
+        undo.callback(remove_quietly, run)
+        return run
+
+    def _work(self, places: Sequence[str]) -> Work:
+        tasks = [(k, file) for k, s in enumerate(self._staged) for file in s.regions.values()]
+        request = self._request
+        options = check_options(request.n_jobs, "return", None, request.retries)
+        func = EstimateRegions([s.estimator for s in self._staged], places)
+        return Work(func, tasks, [{}] * len(tasks), replace(options, resources=request.resources))
+
+    def _base_plan(self) -> Plan:
+        work = self._work(())
+        if self._is_here:
+            plan = make_plan_here(self._configuration, work)
+        else:
+            resources = check_resources(work.options.resources)
+            plan = make_plan(self._configuration, work, resources)
+        return replace(plan, name=f"{self._request.label}-{getpass.getuser()}")
+
+    def _plan(self, described: Sequence[Description]) -> Plan:
+        plan = self._base
+        share = max(1, plan.jobs // len(described))
+        stages, start = [], 0
+        for what in described:
+            stages.append(make_stage(what, start, share, self._request.rois_per_job))
+            start += len(what.regions)
+        return ask_for_memory(plan, stages, [s.roi_bytes for s in self._staged])
+
+    def _describe(self, places: Sequence[str], is_sent: bool) -> list[Description]:
+        return [
+            Description(
+                f"{self._request.label}-{s.name}", s.regions, place, s.estimate, self._split,
+                list(s.inputs), (self._request.address, str(result)) if is_sent else None,
+            )
+            for s, place, result in zip(self._staged, places, self._results, strict=True)
+        ]  # fmt: skip
+
+    def _subjects(self, described: Sequence[Description], is_sent: bool) -> list[Subject]:
+        subjects: list[Subject] = []
+        start = 0
+        for s, what, result in zip(self._staged, described, self._results, strict=True):
+            sizes = None if s.roi_shapes is None else [voxels for _, voxels in s.roi_shapes]
+            subjects.append(
+                Subject(
+                    s.name, what.label, start, list(s.regions), list(s.regions.values()), what.place,
+                    str(result), is_sent, sizes,
+                )
+            )  # fmt: skip
+            start += len(s.regions)
+        return subjects
+
+    def _is_sent(self, run: RunHere | RemoteRun) -> bool:
+        """Decide whether the cluster brings the results here."""
+        asked = self._request.result_transfer
+        if isinstance(run, RunHere) or asked == "sftp":
+            return False
+        reached = all(_can_reach(run, self._request.address, path.parent) for path in self._results)
+        if asked == "scp" and not reached:
+            raise TransferError(
+                f"result_transfer='scp', and {run.cluster.address} cannot log in to "
+                f"{self._request.address} and write to {self._results[0].parent} without a password; on it, "
+                f"this has to work: ssh {self._request.address} true",
+                host=self._request.address, path=str(self._results[0]),
+            )  # fmt: skip
+        return reached
+
+
+def _can_reach(run: RemoteRun, address: str, directory: Path) -> bool:
+    # A file that is only here: another machine may have the same directory.
+    mark = directory / f".pyhrf_parallel-{secrets.token_hex(8)}"
+    mark.touch()
+    try:
+        return run.reaches(address, mark)
+    finally:
+        mark.unlink()
+
+
+def _check(treatments: Mapping[str, Any], request: Request) -> None:
+    if not treatments:
+        raise TreatmentError("there is no treatment to run")
+    for what, paths in (
+        ("result path", request.result_paths),
+        ("remote path", request.remote_paths),
+    ):
+        for name in treatments:
+            if paths is not None and name not in paths:
+                raise TreatmentError(f"treatment {name!r} has no {what}")
+    if request.result_transfer not in ("auto", "scp", "sftp"):
+        raise OptionError(
+            f"result_transfer must be 'auto', 'scp' or 'sftp', got {request.result_transfer!r}"
+        )
+    rois = request.rois_per_job
+    if rois is not None and (isinstance(rois, bool) or not isinstance(rois, int) or rois < 1):
+        raise OptionError(f"rois_per_job must be a positive integer, or None, got {rois!r}")
+
+
+def _result_path(directory: str | os.PathLike[str], treatment: Treatment) -> Path:
+    """Return where a result goes, when it is sure that it can."""
+    name = Path(treatment.result_dump_file).name if treatment.result_dump_file else RESULT
+    place = Path(directory).absolute()
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with (place / f".{name}.{os.getpid()}.part").open("xb") as file:
+            Path(file.name).unlink()
+    except OSError as error:
+        raise TreatmentError(
+            f"the result cannot be written to {place}: {error.strerror or error}"
+        ) from error
+    return place / name

@@ -1,0 +1,78 @@
+"""Small treatments, and a HOME in which nothing may be left."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from docs.examples.own_treatment import TableTreatment
+from pyhrf_parallel import run_soma_workflow
+from tests.conftest import ROOT
+
+SCRIPT = ROOT / "docs" / "examples" / "own_treatment.py"
+ESTIMATE = [sys.executable, str(SCRIPT), "estimate"]
+SPLIT = [sys.executable, str(SCRIPT), "split"]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty HOME, and a temporary directory; afterwards nothing may be left there or running."""
+    place = tmp_path / 'a "home" é $HOME `x`'
+    (place / "tmp").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(place))
+    monkeypatch.setenv("TMPDIR", str(place / "tmp"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    yield place
+    assert [str(p) for p in place.rglob("*") if p.is_file()] == []
+    assert list((place / "tmp").iterdir()) == []
+    assert processes_in(place) == []
+
+
+def processes_in(place: Path) -> list[int]:
+    """Return the processes that work in a directory."""
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        try:
+            arguments = process.cmdline()
+        except psutil.Error:
+            continue
+        if process.pid != os.getpid() and any(str(place) in word for word in arguments):
+            found.append(process.pid)
+    return found
+
+
+def table(place: Path, regions: int = 3, name: str = "signals.csv") -> TableTreatment:
+    """Return a treatment whose regions have the means 1, 2, ..."""
+    place.mkdir(exist_ok=True)
+    signals = np.arange(1, regions + 1) + np.array([[-1.0], [0.0], [1.0]])
+    np.savetxt(place / name, signals, delimiter=",")
+    return TableTreatment(str(place / name))
+
+
+def means(results: list[Any]) -> list[float]:
+    """Return what was found."""
+    return [found["mean"] for _, found, _ in results]
+
+
+def run_here(treatments: dict[str, Any], results: Path, **options: Any) -> Any:
+    """Run treatments of tables on this machine, and wait."""
+    given: dict[str, Any] = {
+        "exec_cmd": ESTIMATE,
+        "split_cmd": SPLIT,
+        "wait_ending": True,
+    } | options
+    positional = {
+        "tmp_local_dirs": None, "server_id": None, "remote_host": None, "remote_user": None,
+        "remote_pathes": None, "local_result_pathes": {name: results / name for name in treatments},
+        "label_for_cluster": "LABEL",
+    }  # fmt: skip
+    return run_soma_workflow(treatments, **(positional | given))

@@ -1,0 +1,162 @@
+"""What is refused before anything is sent, and what is left as it was."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pyhrf_parallel import (
+    NotShippableError,
+    OptionError,
+    ParallelError,
+    TreatmentDataError,
+    TreatmentError,
+)
+from pyhrf_parallel.treatment_jobs.staging import stage
+from tests.treatment_jobs.conftest import run_here, table
+
+
+def test_the_callers_treatment_stays_as_it_is(tmp_path: Path) -> None:
+    treatment = table(tmp_path)
+    before = copy.deepcopy(vars(treatment))
+    staged = stage("one", treatment, "estimate --fast 'a b'")
+    assert vars(treatment) == before
+    assert staged.xml == "./signals.csv"
+    assert staged.inputs == {"signals.csv": tmp_path / "signals.csv"}
+    assert staged.estimate == ["estimate", "--fast", "a b"]
+    assert staged.regions == {1: "roidata_0001.pck", 2: "roidata_0002.pck", 3: "roidata_0003.pck"}
+
+
+def test_labels_of_numpy(tmp_path: Path) -> None:
+    treatment = table(tmp_path)
+    files, ids = treatment.dump_roi_datasets(dry=True)
+    vars(treatment).update(dump_roi_datasets=lambda dry=False: (files, np.array(ids)))
+    assert [type(label) for label in stage("one", treatment, "x").regions] == [int] * 3
+
+
+def refuse(
+    treatment: Any, home: Path, match: str, kind: type[ParallelError], **options: Any
+) -> None:
+    results = home.parent / "results"
+    with pytest.raises(kind, match=match):
+        run_here({"one": treatment}, results, **options)
+    assert not [path for path in results.rglob("*") if path.is_file()]
+
+
+def test_no_region(tmp_path: Path, home: Path) -> None:
+    treatment = table(tmp_path)
+    vars(treatment).update(dump_roi_datasets=lambda dry=False: ([], []))
+    refuse(treatment, home, "'one' has no region", TreatmentError)
+
+
+def test_regions_that_cannot_be_told_apart(tmp_path: Path, home: Path) -> None:
+    treatment = table(tmp_path)
+    vars(treatment).update(dump_roi_datasets=lambda dry=False: (["roidata_0001.pck"] * 2, [1, 2]))
+    refuse(treatment, home, "two regions the same label or file", TreatmentError)
+    vars(treatment).update(dump_roi_datasets=lambda dry=False: (["region.pck"], [1]))
+    refuse(treatment, home, "'one': region.pck is not named as", TreatmentError)
+
+
+def test_a_missing_file(tmp_path: Path, home: Path) -> None:
+    treatment = table(tmp_path)
+    vars(treatment).update(get_data_files=lambda: ["none.csv"])
+    refuse(treatment, home, "'one': there is no file none.csv", TreatmentDataError)
+
+
+def test_files_of_the_same_name(tmp_path: Path, home: Path) -> None:
+    treatment = table(tmp_path)
+    other = tmp_path / "run-2" / "signals.csv"
+    other.parent.mkdir()
+    other.write_text("1")
+    vars(treatment).update(get_data_files=lambda: [treatment.table, str(other)])
+    refuse(treatment, home, "run-2/signals.csv and .* would be the same file", TreatmentError)
+    # Named twice, it is one file.
+    vars(treatment).update(get_data_files=lambda: [treatment.table, treatment.table])
+    assert len(stage("one", treatment, "x").inputs) == 1
+
+
+def test_a_file_with_a_name_of_ours(tmp_path: Path, home: Path) -> None:
+    refuse(table(tmp_path, name="result.pck"), home, "would be the same file", TreatmentError)
+
+
+def test_what_is_no_treatment(home: Path) -> None:
+    refuse({}, home, "a dict without .*dump_roi_datasets", TreatmentError)
+
+
+def test_one_that_cannot_be_written(tmp_path: Path, home: Path) -> None:
+    class Silent:
+        result_dump_file = None
+
+        def __init__(self) -> None:
+            self.table = table(tmp_path)
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "to_xml" or name.startswith("_") or name in {"table", "region_estimator"}:
+                raise AttributeError(name)
+            return getattr(self.table, name)
+
+    refuse(Silent(), home, "Silent cannot be written", NotShippableError)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"on_error": "ignore"}, "on_error"),
+        ({"result_transfer": "ftp"}, "result_transfer must be"),
+        ({"rois_per_job": 0}, "rois_per_job must be"),
+        ({"rois_per_job": True}, "rois_per_job must be"),
+        ({"n_jobs": 0}, "n_jobs must be"),
+        ({"retries": -1}, "retries must be"),
+        ({"exec_cmd": ""}, "exec_cmd is empty"),
+        ({"split_cmd": []}, "split_cmd is empty"),
+    ],
+)
+def test_wrong_options(options: dict[str, Any], match: str, tmp_path: Path, home: Path) -> None:
+    refuse(table(tmp_path), home, match, OptionError, **options)
+
+
+def test_no_treatment(home: Path) -> None:
+    with pytest.raises(TreatmentError, match="there is no treatment"):
+        run_here({}, home.parent)
+
+
+def test_a_treatment_without_a_path(tmp_path: Path, home: Path) -> None:
+    refuse(
+        table(tmp_path), home, "'one' has no result path", TreatmentError, local_result_pathes={}
+    )
+    refuse(table(tmp_path), home, "'one' has no remote path", TreatmentError, remote_pathes={})
+
+
+def test_a_result_that_could_not_be_written(tmp_path: Path, home: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    paths = {"one": tmp_path / "file"}
+    refuse(
+        table(tmp_path),
+        home,
+        "cannot be written to .*file",
+        TreatmentError,
+        local_result_pathes=paths,
+    )
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_the_pickle_of_a_treatment_is_private(tmp_path: Path, home: Path) -> None:
+    from pyhrf_parallel import submit_treatments
+    from tests.treatment_jobs.conftest import ESTIMATE, SPLIT
+
+    with submit_treatments(
+        {"one": table(tmp_path)}, {"one": tmp_path / "out"}, exec_cmd=ESTIMATE, split_cmd=SPLIT
+    ) as run:
+        (kept,) = home.rglob("treatments.pck")
+        assert all(place.stat().st_mode & 0o077 == 0 for place in kept.parents[:2])
+        assert pickle.loads(kept.read_bytes())["one"].table == str(tmp_path / "signals.csv")
+        for path in Path(run.manifest.directory).rglob("*"):
+            assert path.is_symlink() or path.stat().st_uid == os.getuid()
+        assert Path(run.manifest.directory).stat().st_mode & 0o077 == 0
+        run.clean()
