@@ -8,12 +8,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from measuring import HERE, Row, against, in_turns, timed
+from measuring import HERE, Contender, Row, against, in_turns, process, timed
 
 from pyhrf_parallel.treatment_jobs.graph import Description, build_graph
 from pyhrf_parallel.treatments import FmriData, GLMAnalyser, ROITreatment
@@ -59,31 +58,39 @@ def small_regions(place: Path, regions: int = _REGIONS) -> FmriData:
     return FmriData.of(place / "bold.nii", place / "parcellation.nii", events, _TR)
 
 
+_SCRIPT = """
+from pathlib import Path
+from treatments import *
+place = Path({place!r})
+data = FmriData.of(place / "bold.nii", place / "parcellation.nii", place / "events.tsv", 2.0)
+treatment = ROITreatment(data, GLMAnalyser(), place / "out", make_outputs=False)
+treatment.run({how!r}, n_jobs=2, rois_per_job={rois_per_job})
+"""
+
+
 def many_regions() -> list[Row]:
-    """Analyse many small regions as jobs of this machine, and otherwise."""
+    """Analyse many small regions as jobs of this machine, and otherwise: whole scripts."""
+
+    def script(place: Path, how: str, rois_per_job: int | None = None) -> Contender:
+        return process(_SCRIPT.format(place=str(place), how=how, rois_per_job=rois_per_job))
+
     with tempfile.TemporaryDirectory() as directory:
-        place = Path(directory)
-        data = small_regions(place)
-
-        def treat(how: str, **options: Any) -> float:
-            treatment = ROITreatment(data, GLMAnalyser(), place / how, make_outputs=False)
-            return timed(treatment.run, how, n_jobs=2, **options)()
-
-        measured = in_turns(
-            {"jobs": lambda: treat("cluster"), "local": lambda: treat("local")}, repetitions=5
-        )
+        all_of_them, some = Path(directory), Path(directory, "some")
+        some.mkdir()
+        small_regions(all_of_them)
         # As it would take an hour otherwise, of some regions only.
         few = 20
-        (place / "few").mkdir()
-        some = small_regions(place / "few", few)
-        treatment = ROITreatment(some, GLMAnalyser(), place / "single", make_outputs=False)
-        single = timed(treatment.run, "cluster", n_jobs=2, rois_per_job=1)() * _REGIONS / few
-    work = f"{_REGIONS} regions x {_VOXELS} voxels x {_SCANS} scans, 2 jobs here"
+        small_regions(some, few)
+        measured = in_turns(
+            {how: script(all_of_them, how) for how in ("cluster", "local")}, repetitions=5
+        )
+        single = script(some, "cluster", rois_per_job=1)() * _REGIONS / few
+    work = f"{_REGIONS} regions x {_VOXELS} voxels x {_SCANS} scans, 2 jobs here, a script"
     one = f"a job per region, from {few} of them", single
     local = "mode local, 2 processes", measured["local"]
     return [
-        against("treatment-500", work, measured["jobs"], local, 1.25),
-        against("treatment-500", work, measured["jobs"], one, 0.2),
+        against("treatment-500", work, measured["cluster"], local, 1.25),
+        against("treatment-500", work, measured["cluster"], one, 0.2),
     ]
 
 
@@ -156,6 +163,7 @@ def _large_image(path: Path, shape: tuple[int, ...], n_scans: int) -> int:
     header.set_data_shape((*shape, n_scans))
     header.set_data_dtype(np.float32)
     header.set_zooms((1, 1, 1, _TR))
+    header.set_sform(np.eye(4), 1)
     rng = np.random.default_rng(0)
     scan = rng.normal(1000, 10, shape).astype(np.float32)
     with path.open("wb") as file:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # paramiko is needed on clusters only
     from pyhrf_parallel.cluster.remote import RemoteRun
 
 _NEAR, _FAR = 0.05, 2.0  # seconds between two looks at a run: at least, and at most
+_FAR_HERE = 0.1  # of one on this machine
 _PATIENCE = 0.05  # in between, of the time that it has lasted
 _REVIVAL = 20.0  # seconds without news after which the engine is looked after
 _REMEMBERED = 10_000  # calls whose text is kept for error messages
@@ -185,7 +186,8 @@ class Run:
                 news = now
             if deadline is not None and now >= deadline:
                 return False
-            pause = min(_FAR, max(_NEAR, _PATIENCE * (now - began)))
+            longest = _FAR_HERE if self.manifest.here else _FAR
+            pause = min(longest, max(_NEAR, _PATIENCE * (now - began)))
             time.sleep(pause if deadline is None else max(0, min(pause, deadline - now)))
 
     def cancel(self) -> None:

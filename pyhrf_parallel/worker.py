@@ -203,13 +203,19 @@ def _leave(status: int) -> NoReturn:
     sys.stderr.flush()
     if "multiprocessing" not in sys.modules:
         os._exit(status)
-    # Its pools, and joblib's, leave files behind otherwise. But nothing may keep this process for ever.
+    # Its pools, and joblib's, leave files behind otherwise. But nothing may keep this process for ever,
+    # and taking all modules apart afterwards would last longer than a small region.
+    import atexit
     import threading
 
     watchdog = threading.Timer(_PATIENCE, os._exit, (status,))
     watchdog.daemon = True
     watchdog.start()
-    sys.exit(status)
+    threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001  (ends executors)
+    atexit._run_exitfuncs()  # noqa: SLF001
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def main() -> None:

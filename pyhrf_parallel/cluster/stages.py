@@ -123,7 +123,8 @@ class StageRun:
         """Take in how a step has ended."""
         if job.step is None or not row.ran:  # not run, because of another job
             return
-        if row.exit_value == 0:
+        # The step's own word counts: soma-workflow may say of a short job that it has ended, and not how.
+        if row.exit_value == 0 or Path(job.file + step.DONE).exists():
             self._done.add(job.step.name)
         elif job.step in self.stage.before or job.step.name in self._failed:
             self.problem = f"job {job.name} failed: {why}"
