@@ -6,7 +6,7 @@ does it again for each set, and a set of 50 voxels takes it as long as one of 5,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,19 +44,20 @@ class AR1Models:
         white = self._model(0)
         residuals = signals - self._design @ (white.calc_beta @ signals)
         bins = _coefficients(residuals)
-        theta = np.empty((self._design.shape[1], signals.shape[1]))
-        dispersion = np.empty(signals.shape[1])
         order = np.argsort(bins, kind="stable")
         values, starts = np.unique(bins[order], return_index=True)
-        parts = np.split(order, starts[1:])
+        parts = [slice(a, b) for a, b in itertools.pairwise([*starts, len(order)])]
         models = [self._model(int(value)) for value in values]
+        sorted_signals = signals[:, order]
+        rest = sorted_signals.copy()
+        rest[1:] -= bins[order] / _BINS * sorted_signals[:-1]  # white
+        theta = np.empty((self._design.shape[1], len(order)))
         for model, part in zip(models, parts, strict=True):
-            whitened = model.whiten(signals[:, part])
-            theta[:, part] = model.calc_beta @ whitened
-            rest = whitened - model.whitened_design @ theta[:, part]
-            dispersion[part] = np.einsum("ij,ij->j", rest, rest)
-        dispersion /= np.subtract(*self._design.shape)
-        return AR1Fit(theta, dispersion, models, parts)
+            theta[:, part] = model.calc_beta @ rest[:, part]
+            rest[:, part] -= model.whitened_design @ theta[:, part]
+        dispersion = np.einsum("ij,ij->j", rest, rest) / np.subtract(*self._design.shape)
+        back = np.argsort(order)
+        return AR1Fit(theta, dispersion, models, parts, back)
 
     def _model(self, value: int) -> ARModel:
         if value not in self._models:
@@ -74,14 +75,17 @@ class AR1Fit:
         The effects of the regressors.
     dispersion : ndarray of shape (n_voxels,)
         The variance of the noise.
-    models, parts : list of ARModel, sequence of ndarray
+    models, parts : list of ARModel, list of slice
         The models, and the voxels that each is of.
+    back : ndarray of shape (n_voxels,)
+        Where each voxel of the signals is here: those with the same model are side by side.
     """
 
     theta: Array
     dispersion: Array
     models: list[ARModel]
-    parts: Sequence[NDArray[np.integer[Any]]]
+    parts: list[slice]
+    back: NDArray[np.integer[Any]]
 
     def contrast(self, weights: Array) -> Contrast:
         """Return a t contrast, by the weights of the regressors."""
@@ -89,8 +93,8 @@ class AR1Fit:
         for model, part in zip(self.models, self.parts, strict=True):
             variance[part] = weights @ model.normalized_cov_beta @ weights
         return Contrast(
-            effect=weights @ self.theta,
-            variance=variance * self.dispersion,
+            effect=(weights @ self.theta)[self.back],
+            variance=(variance * self.dispersion)[self.back],
             dim=1,
             dof=self.models[0].df_residuals,
             stat_type="t",

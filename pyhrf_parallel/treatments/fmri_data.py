@@ -9,21 +9,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
-from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
 from pyhrf_parallel.errors import TreatmentDataError
+from pyhrf_parallel.treatments.images import Surface, Volume, load_image, load_mesh
 from pyhrf_parallel.treatments.tables import read_confounds, read_events
 
 Array = NDArray[np.floating[Any]]
 Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
-_AFFINE_TOLERANCE = 1e-3  # mm
 _TR_TOLERANCE = 0.01  # of the header's value
-_BLOCK = 16  # scans that are read at a time
 
 
 @dataclass
@@ -70,9 +67,10 @@ class FmriData:
     Parameters
     ----------
     bold : path or list of paths
-        4-D NIfTI images, one for each run, of one shape and affine.
+        4-D NIfTI images, one for each run, of one shape and affine; or GIfTI images of the vertices of a
+        surface.
     parcellation : path
-        3-D NIfTI image of whole numbers in the space of the BOLD images; 0 is no region.
+        An image of whole numbers in the space of the BOLD images; 0 is no region.
     events : path or list of paths
         For each run a BIDS ``events.tsv`` or a paradigm ``.csv`` of pyhrf; or one paradigm with a session
         for each run.
@@ -82,6 +80,8 @@ class FmriData:
         For each run a tsv with a heading and a row for each scan, as fMRIPrep writes it.
     regions : list of int, optional
         Labels of the parcellation to be analysed; all by default.
+    mesh : path, optional
+        GIfTI mesh of the surface, to draw maps on.
 
     Raises
     ------
@@ -96,16 +96,19 @@ class FmriData:
     tr: float
     confounds: tuple[str, ...] = ()
     regions: tuple[int, ...] = ()
+    mesh: str | None = None
 
     @classmethod
     def of(
         cls, bold: Files, parcellation: str | os.PathLike[str], events: Files, tr: float,
         confounds: Files | None = None, *, regions: Iterable[int] = (),
+        mesh: str | os.PathLike[str] | None = None,
     ) -> FmriData:  # fmt: skip
         """Make it of paths of any kind, relative ones being made absolute."""
         return cls(
             _paths(bold), os.path.abspath(parcellation), _paths(events), float(tr),  # noqa: PTH100
             _paths(confounds or ()), tuple(int(label) for label in regions),
+            None if mesh is None else os.path.abspath(mesh),  # noqa: PTH100
         )  # fmt: skip
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -115,31 +118,31 @@ class FmriData:
     @property
     def files(self) -> list[str]:
         """All files that are read."""
-        return [*self.bold, self.parcellation, *dict.fromkeys(self.events), *self.confounds]
+        files = [*self.bold, self.parcellation, *dict.fromkeys(self.events), *self.confounds]
+        return files if self.mesh is None else [*files, self.mesh]
 
     @cached_property
-    def images(self) -> list[nib.Nifti1Pair]:
+    def images(self) -> list[Volume | Surface]:
         """The BOLD images, checked; their data are read when they are needed."""
         if not self.bold:
             raise TreatmentDataError("no BOLD image given")
-        images = [_load(path, 4) for path in self.bold]
-        first = images[0]
-        for path, image in zip(self.bold, images, strict=True):
-            _check_space(path, image, first.shape[:3], first.affine, self.bold[0])
-            self._check_tr(path, image)
+        images = [load_image(path, 4) for path in self.bold]
+        for image in images:
+            _check_space(image, images[0])
+            self._check_tr(image)
         return images
 
     @cached_property
     def labels(self) -> NDArray[np.integer[Any]]:
         """The parcellation, shape as the images'; voxels without a usable signal have 0."""
-        return self._drop([_scan(path, self._parcels != 0) for path in self.bold])
+        return self._drop([_scan(image, self._parcels != 0) for image in self.images])
 
     @cached_property
     def _parcels(self) -> NDArray[np.integer[Any]]:
         """The regions to be analysed, with all their voxels."""
-        bold, image = self.images[0], _load(self.parcellation, 3)
-        _check_space(self.parcellation, image, bold.shape[:3], bold.affine, self.bold[0])
-        values = np.asanyarray(image.dataobj)
+        bold, image = self.images[0], load_image(self.parcellation, 3)
+        _check_space(image, bold)
+        values = image.values()
         rounded = np.round(values)
         if not np.array_equal(values, rounded):
             raise TreatmentDataError(f"{self.parcellation}: its labels are not whole numbers")
@@ -199,7 +202,7 @@ class FmriData:
         events, confounds = self.design_tables
         parcels = self._parcels
         inside = parcels != 0
-        scanned = [_scan(path, inside, keep=True) for path in self.bold]
+        scanned = [_scan(image, inside, keep=True) for image in self.images]
         if "labels" not in vars(self):  # found in the same pass
             vars(self)["labels"] = self._drop(scanned)
         # Rows, and not a mask over the whole image for each region.
@@ -242,6 +245,13 @@ class FmriData:
             Saying which file does not fit, and what was expected.
         """
         _ = self.roi_ids, self.design_tables
+        if self.mesh is not None:
+            n_points, n_vertices = len(load_mesh(self.mesh)[0]), self.images[0].shape[0]
+            if not isinstance(self.images[0], Surface) or n_points != n_vertices:
+                raise TreatmentDataError(
+                    f"{self.mesh} has {n_points} points, and is no mesh of {self.bold[0]}, shape "
+                    f"{self.images[0].shape[:3]}"
+                )
 
     def moved(self, directory: str | os.PathLike[str]) -> FmriData:
         """Return the same files in another directory."""
@@ -257,17 +267,16 @@ class FmriData:
             parcellation=paths[self.parcellation],
             events=tuple(paths[path] for path in self.events),
             confounds=tuple(paths[path] for path in self.confounds),
+            mesh=None if self.mesh is None else paths[self.mesh],
         )
 
-    def _check_tr(self, path: str, image: nib.Nifti1Pair) -> None:
-        unit = image.header.get_xyzt_units()[1]
-        found = float(image.header.get_zooms()[3]) * {"msec": 1e-3, "usec": 1e-6}.get(unit, 1.0)
+    def _check_tr(self, image: Volume | Surface) -> None:
         if not 0 < self.tr < np.inf:
             raise TreatmentDataError(f"the TR is {self.tr:g} s")
         # Many programs leave 0 or 1 there.
-        if found not in (0, 1) and abs(found - self.tr) > _TR_TOLERANCE * found:
+        if image.tr not in (0, 1) and abs(image.tr - self.tr) > _TR_TOLERANCE * image.tr:
             raise TreatmentDataError(
-                f"{path}: its header has a TR of {found:g} s, and {self.tr:g} s was given"
+                f"{image.path}: its header has a TR of {image.tr:g} s, and {self.tr:g} s was given"
             )
 
 
@@ -287,20 +296,20 @@ class _Scanned:
     signals: Array
 
 
-def _scan(path: str, inside: NDArray[np.bool_], *, keep: bool = False) -> _Scanned:
-    """Read an image once, some scans at a time: it may be as large as the memory."""
-    # Without that, a compressed file would be read from its beginning for each of the blocks.
-    proxy = nib.load(path, keep_file_open=True, mmap=False).dataobj
-    n_voxels, n_scans = np.count_nonzero(inside), proxy.shape[3]
+def _scan(image: Volume | Surface, inside: NDArray[np.bool_], *, keep: bool = False) -> _Scanned:
+    """Read an image once."""
+    n_voxels, n_scans = np.count_nonzero(inside), image.shape[3]
     low, high = np.full(n_voxels, np.inf), np.full(n_voxels, -np.inf)
     total, finite = np.zeros(n_voxels), np.ones(n_voxels, bool)
     signals: Array = np.empty((0, 0))
-    for start in range(0, n_scans, _BLOCK):
-        block = np.asanyarray(proxy[..., start : start + _BLOCK])[inside]
+    start = 0
+    for scans in image.blocks():
+        block = scans[inside]
         if keep and start == 0:
             signals = np.empty((n_voxels, n_scans), block.dtype)
         if keep:
-            signals[:, start : start + _BLOCK] = block
+            signals[:, start : start + block.shape[1]] = block
+        start += block.shape[1]
         finite &= np.isfinite(block).all(axis=1)
         with np.errstate(invalid="ignore"):
             np.minimum(low, block.min(axis=1), out=low)
@@ -315,29 +324,9 @@ def _paths(files: Files) -> tuple[str, ...]:
     return tuple(os.path.abspath(path) for path in each)  # noqa: PTH100
 
 
-def _load(path: str, ndim: int) -> nib.Nifti1Pair:
-    try:
-        image = nib.load(path)
-    except (OSError, ImageFileError) as error:
-        raise TreatmentDataError(f"{path} cannot be read as an image: {error}") from error
-    if not isinstance(image, nib.Nifti1Pair):
-        raise TreatmentDataError(f"{path} is no NIfTI image")
-    if image.ndim != ndim:
-        raise TreatmentDataError(f"{path} has shape {image.shape}: {ndim} dimensions are expected")
-    return image
-
-
-def _check_space(
-    path: str, image: nib.Nifti1Pair, shape: tuple[int, ...], affine: Array, reference: str
-) -> None:
-    if image.shape[:3] != shape:
-        raise TreatmentDataError(
-            f"{path} has shape {image.shape[:3]}, and {reference} has {shape}: resample one of them"
-        )
-    if not np.allclose(image.affine, affine, atol=_AFFINE_TOLERANCE):
-        raise TreatmentDataError(
-            f"{path} and {reference} have different affines: resample one of them"
-        )
+def _check_space(image: Volume | Surface, reference: Volume | Surface) -> None:
+    if reason := image.is_like(reference):
+        raise TreatmentDataError(f"{reason}: resample one of them")
 
 
 def _check_onsets(path: str, events: pd.DataFrame, end: float) -> None:

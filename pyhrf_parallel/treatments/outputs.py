@@ -8,19 +8,19 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from pyhrf_parallel.treatment_jobs.failures import OK
 from pyhrf_parallel.treatment_jobs.interface import JobSpan
 from pyhrf_parallel.treatments.analysers import Estimates
 from pyhrf_parallel.treatments.fmri_data import FmriData, ROIData
+from pyhrf_parallel.treatments.images import Array
 from pyhrf_parallel.treatments.report import make_report
 from pyhrf_parallel.treatments.results import Analyser, Result
 from pyhrf_parallel.version import __version__
@@ -46,31 +46,35 @@ def write_outputs(
     """
     place.mkdir(parents=True, exist_ok=True)
     estimates = [(roi, found) for roi, found, _ in results if isinstance(found, Estimates)]
-    images = _images(estimates, data.images[0])
-    files = [_write(place / f"{name}.nii.gz", image.to_filename) for name, image in images.items()]
+    space = data.images[0]
+    maps = _maps(estimates, space.shape[:3])
+    files = [
+        _write(place / f"{name}{space.suffix}", partial(space.save_map, values))
+        for name, values in maps.items()
+    ]
     responses = _responses(estimates)
     if responses is not None:
         files.append(_write_table(place / RESPONSES, responses))
     regions, provenance = _regions(results), _provenance(data, analyser, results)
     files.append(_write_table(place / REGIONS, regions))
     files.append(_write_text(place / PROVENANCE, json.dumps(provenance, indent=2)))
-    page = make_report(data, images, responses, regions, provenance, timeline=timeline)
+    page = make_report(data, maps, responses, regions, provenance, timeline=timeline)
     return [*files, _write_text(place / REPORT, page)]
 
 
-def _images(
-    estimates: Sequence[tuple[ROIData, Estimates]], reference: nib.Nifti1Pair
-) -> dict[str, nib.Nifti1Image]:
+def _maps(
+    estimates: Sequence[tuple[ROIData, Estimates]], shape: tuple[int, ...]
+) -> dict[str, Array]:
+    """Put the values of all regions into the space of the images."""
     names = {name: array.shape[1:] for _, found in estimates for name, array in found.maps.items()}
-    images = {}
+    maps: dict[str, Array] = {}
     for name, rest in names.items():
-        volume: NDArray[np.float64] = np.full((*reference.shape[:3], *rest), np.nan)
+        volume = np.full((*shape, *rest), np.nan)
         for roi, found in estimates:
             if name in found.maps:
                 volume[tuple(roi.voxels.T)] = found.maps[name]
-        images[name] = nib.Nifti1Image(volume, reference.affine)
-        images[name].header.set_xyzt_units("mm", "sec")
-    return images
+        maps[name] = volume
+    return maps
 
 
 def _responses(estimates: Sequence[tuple[ROIData, Estimates]]) -> pd.DataFrame | None:
@@ -114,18 +118,18 @@ def _provenance(data: FmriData, analyser: Analyser, results: Sequence[Result]) -
 
 
 def _write_table(path: Path, table: pd.DataFrame) -> Path:
-    return _write(path, lambda part: table.to_csv(part, sep="\t", index=False, na_rep="n/a"))
+    return _write(path, partial(table.to_csv, sep="\t", index=False, na_rep="n/a"))
 
 
 def _write_text(path: Path, text: str) -> Path:
-    return _write(path, lambda part: Path(part).write_text(text, encoding="utf-8"))
+    return _write(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
-def _write(path: Path, save: Callable[[str], object]) -> Path:
+def _write(path: Path, save: Callable[[Path], object]) -> Path:
     """Save under a temporary name of the same kind first: a file with its real name is complete."""
     part = path.with_name(f".part-{os.getpid()}-{path.name}")
     try:
-        save(str(part))
+        save(part)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -8,14 +8,17 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from numpy.typing import NDArray
 
 from pyhrf_parallel.treatment_jobs.failures import OK
 from pyhrf_parallel.treatment_jobs.interface import JobSpan
+from pyhrf_parallel.treatments.images import Array, Surface, load_mesh
 
 if TYPE_CHECKING:
     from pyhrf_parallel.treatments.fmri_data import FmriData
@@ -35,7 +38,7 @@ img { max-width: 100%; height: auto } .failed { color: #a00 } figcaption { color
 
 def make_report(
     data: FmriData,
-    images: dict[str, nib.Nifti1Image],
+    maps: dict[str, Array],
     responses: pd.DataFrame | None,
     regions: pd.DataFrame,
     provenance: dict[str, Any],
@@ -48,8 +51,8 @@ def make_report(
     ----------
     data : FmriData
         What was analysed; its mean image is what maps are shown on.
-    images : dict of str to image
-        The maps; z maps are shown, else the first ones.
+    maps : dict of str to ndarray
+        Values in the space of the images; z maps are shown, else the first ones.
     responses, regions : DataFrame
         As they are written.
     provenance : dict
@@ -61,7 +64,7 @@ def make_report(
     summary = f"{len(regions)} regions, {regions['n_voxels'].sum()} voxels"
     parts = [f"<h1>Treatment by region</h1><p>{summary}. {html.escape(provenance['analyser'])}</p>"]
     parts.append(_failures(failed))
-    parts += _maps(images, data)
+    parts += _maps(maps, data)
     if responses is not None:
         drawn = _draw_responses(responses)
         parts.append("<h2>Haemodynamic responses</h2>" + _figure(drawn, "bands: 95 % confidence"))
@@ -100,22 +103,46 @@ def _text(value: Any) -> str:
     return (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
 
 
-def _maps(images: dict[str, nib.Nifti1Image], data: FmriData) -> list[str]:
-    shown = {n: i for n, i in images.items() if n.endswith("_z")} or {
-        name: image
-        for name, image in images.items()
-        if image.ndim == 3  # noqa: PLR2004
-    }
+def _maps(maps: dict[str, Array], data: FmriData) -> list[str]:
+    space = data.images[0]
+    single = {name: values for name, values in maps.items() if values.ndim == 3}  # noqa: PLR2004
+    shown = {name: values for name, values in single.items() if name.endswith("_z")} or single
     if not shown:
         return []
-    background = np.mean([np.asanyarray(i.dataobj).mean(axis=3) for i in data.images], axis=0)
-    figures = [
-        _figure(_draw_map(image.get_fdata(), background), name) for name, image in shown.items()
-    ]
+    if isinstance(space, Surface):
+        if data.mesh is None:
+            return ["<h2>Maps</h2><p>Without a mesh, maps of a surface are not drawn.</p>"]
+        mesh = load_mesh(data.mesh)
+        figures = [_figure(_draw_surface(v[:, 0, 0], *mesh), name) for name, v in shown.items()]
+        return ["<h2>Maps, on the mesh</h2>", *figures]
+    background = np.mean([image.values().mean(axis=3) for image in data.images], axis=0)
+    figures = [_figure(_draw_map(values, background), name) for name, values in shown.items()]
     return ["<h2>Maps, on the mean BOLD image</h2>", *figures]
 
 
-def _draw_map(values: NDArray[np.floating[Any]], background: NDArray[np.floating[Any]]) -> Figure:
+def _draw_surface(values: Array, points: Array, triangles: NDArray[np.integer[Any]]) -> Figure:
+    """Draw a mesh from both sides, each triangle with the mean of its vertices."""
+    of_triangles = values[triangles].mean(axis=1)
+    limit = float(np.nanmax(np.abs(values), initial=0)) or 1.0
+    colours = ScalarMappable(Normalize(-limit, limit), "RdBu_r")
+    faces = colours.to_rgba(np.ma.masked_invalid(of_triangles))
+    faces[~np.isfinite(of_triangles)] = (0.85, 0.85, 0.85, 1)
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    axes = figure.subplots(1, 2, subplot_kw={"projection": "3d"})
+    for axis, azimuth in zip(axes, (0, 180), strict=True):
+        axis.add_collection3d(Poly3DCollection(points[triangles], facecolors=faces))
+        for side, bounds in zip(
+            "xyz", np.column_stack([points.min(0), points.max(0)]), strict=True
+        ):
+            getattr(axis, f"set_{side}lim")(*bounds)
+        axis.set_box_aspect(np.ptp(points, axis=0) + 1e-9)
+        axis.view_init(elev=0, azim=azimuth)
+        axis.set_axis_off()
+    figure.colorbar(colours, ax=list(axes), shrink=0.7)
+    return figure
+
+
+def _draw_map(values: Array, background: Array) -> Figure:
     """Draw axial slices through what the map covers."""
     inside = np.flatnonzero(np.isfinite(values).any(axis=(0, 1)))
     levels = (

@@ -54,6 +54,7 @@ def from_xml(text: str) -> dict[str, Any]:
         data = FmriData(
             tuple(values.pop("bold")), values.pop("parcellation"), tuple(values.pop("events")),
             values.pop("tr"), tuple(values.pop("confounds")), tuple(values.pop("regions")),
+            values.pop("mesh"),
         )  # fmt: skip
         return values | {"fmri_data": data, "analyser": _find(values["analyser"])}
     except (ET.ParseError, ValueError, KeyError, TypeError) as error:

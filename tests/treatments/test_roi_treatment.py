@@ -47,7 +47,7 @@ def real_subject(place: Path) -> FmriData:
 
 
 def nilearn_model(data: FmriData, hrf_model: str) -> Any:
-    mask = nib.Nifti1Image((data.labels != 0).astype(np.int8), data.images[0].affine)
+    mask = nib.Nifti1Image((data.labels != 0).astype(np.int8), nib.load(data.bold[0]).affine)
     masker = NiftiMasker(mask, dtype="float64").fit()  # it reads single precision unasked
     return FirstLevelModel(t_r=data.tr, hrf_model=hrf_model, mask_img=masker, slice_time_ref=0)
 
@@ -110,7 +110,7 @@ def test_outputs(subject: Subject, tmp_path: Path) -> None:
     ]  # fmt: skip
     fir = nib.load(out / "audio_fir.nii.gz")
     assert fir.shape == (6, 5, 4, 9)
-    assert np.array_equal(fir.affine, data.images[0].affine)
+    assert np.array_equal(fir.affine, nib.load(data.bold[0]).affine)
     table = pd.read_csv(out / "responses.tsv", sep="\t")
     assert table["region"].unique().tolist() == [7, 2, 30]
     assert table["delay"].max() == 16

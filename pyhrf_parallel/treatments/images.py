@@ -1,0 +1,163 @@
+"""Images of volumes (NIfTI) and surfaces (GIfTI), read and written in the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from numpy.typing import NDArray
+
+from pyhrf_parallel.errors import TreatmentDataError
+
+Array = NDArray[np.floating[Any]]
+
+_BLOCK = 16  # scans that are read at a time
+_AFFINE_TOLERANCE = 1e-3  # mm
+
+
+class Volume:
+    """A NIfTI image.
+
+    Attributes
+    ----------
+    path : str
+        Its file.
+    shape : tuple of int
+        Three dimensions, and the number of scans if it has them.
+    affine : ndarray of shape (4, 4)
+        From indices to mm.
+    tr : float
+        Repetition time in seconds, as its header says; 0 if it does not.
+    """
+
+    suffix = ".nii.gz"
+
+    def __init__(self, path: str, image: nib.Nifti1Pair) -> None:
+        self.path = path
+        self.shape: tuple[int, ...] = image.shape
+        self.affine: Array = image.affine
+        self._image = image
+        unit = image.header.get_xyzt_units()[1]
+        step = float(image.header.get_zooms()[3]) if image.ndim > 3 else 0.0  # noqa: PLR2004
+        self.tr = step * {"msec": 1e-3, "usec": 1e-6}.get(unit, 1.0)
+
+    def values(self) -> Array:
+        """Return all that it holds."""
+        values: Array = np.asanyarray(self._image.dataobj)
+        return values
+
+    def blocks(self) -> Iterator[Array]:
+        """Give it some scans at a time: it may be as large as the memory."""
+        # Without the open file, a compressed one would be read from its beginning for each block.
+        proxy = nib.load(self.path, keep_file_open=True, mmap=False).dataobj
+        for start in range(0, self.shape[3], _BLOCK):
+            yield np.asanyarray(proxy[..., start : start + _BLOCK])
+
+    def is_like(self, other: Volume | Surface) -> str:
+        """Return why the two do not fit together; empty if they do."""
+        if not isinstance(other, Volume) or self.shape[:3] != other.shape[:3]:
+            return f"{self.path} has shape {self.shape[:3]}, and {other.path} has {other.shape[:3]}"
+        if not np.allclose(self.affine, other.affine, atol=_AFFINE_TOLERANCE):
+            return f"{self.path} and {other.path} have different affines"
+        return ""
+
+    def save_map(self, values: Array, path: Path) -> None:
+        """Write values in its space."""
+        image = nib.Nifti1Image(values, self.affine)
+        image.header.set_xyzt_units("mm", "sec")
+        image.to_filename(str(path))
+
+
+class Surface:
+    """A GIfTI image: values of the vertices of a mesh.
+
+    Attributes
+    ----------
+    path, shape, tr
+        As of a `Volume`; the first dimension is the vertices, the two others are 1.
+    """
+
+    suffix = ".func.gii"
+    tr = 0.0  # nobody agrees where it is written
+
+    def __init__(self, path: str, image: nib.GiftiImage) -> None:
+        self.path = path
+        arrays = [array.data for array in image.darrays]
+        if not arrays or len({array.shape for array in arrays}) != 1:
+            raise TreatmentDataError(f"{path} has no values, or of different numbers of vertices")
+        flat = np.column_stack(arrays) if arrays[0].ndim == 1 else arrays[0]
+        is_map = len(arrays) == 1 and arrays[0].ndim == 1
+        shape = (len(flat), 1, 1) if is_map else (len(flat), 1, 1, flat.shape[1])
+        self._values = flat.reshape(shape)
+        self.shape: tuple[int, ...] = shape
+
+    def values(self) -> Array:
+        """Return all that it holds."""
+        values: Array = self._values
+        return values
+
+    def blocks(self) -> Iterator[Array]:
+        """Give it at once."""
+        yield self._values
+
+    def is_like(self, other: Volume | Surface) -> str:
+        """Return why the two do not fit together; empty if they do."""
+        if not isinstance(other, Surface) or self.shape[0] != other.shape[0]:
+            return f"{self.path} has shape {self.shape[:3]}, and {other.path} has {other.shape[:3]}"
+        return ""
+
+    @staticmethod
+    def save_map(values: Array, path: Path) -> None:
+        """Write values of its vertices."""
+        columns = values.reshape(len(values), -1).astype(np.float32)
+        arrays = [
+            nib.gifti.GiftiDataArray(column, intent="NIFTI_INTENT_ESTIMATE", datatype="float32")
+            for column in np.ascontiguousarray(columns.T)
+        ]
+        nib.gifti.GiftiImage(darrays=arrays).to_filename(str(path))
+
+
+def load_image(path: str, ndim: int) -> Volume | Surface:
+    """Read an image of a volume or a surface.
+
+    Raises
+    ------
+    TreatmentDataError
+        If it is none, or has not `ndim` dimensions.
+    """
+    try:
+        image = nib.load(path)
+    except (OSError, ImageFileError, ValueError) as error:
+        raise TreatmentDataError(f"{path} cannot be read as an image: {error}") from error
+    if isinstance(image, nib.Nifti1Pair):
+        found: Volume | Surface = Volume(path, image)
+    elif isinstance(image, nib.GiftiImage):
+        found = Surface(path, image)
+    else:
+        raise TreatmentDataError(f"{path} is no NIfTI and no GIfTI image")
+    if len(found.shape) != ndim:
+        raise TreatmentDataError(f"{path} has shape {found.shape}: {ndim} dimensions are expected")
+    return found
+
+
+def load_mesh(path: str) -> tuple[Array, NDArray[np.integer[Any]]]:
+    """Read a mesh: coordinates of vertices (n, 3), and triangles (m, 3).
+
+    Raises
+    ------
+    TreatmentDataError
+        If it is none.
+    """
+    try:
+        image = nib.load(path)
+        points = image.agg_data("pointset")
+        triangles = image.agg_data("triangle")
+    except (OSError, ImageFileError, AttributeError, ValueError) as error:
+        raise TreatmentDataError(f"{path} cannot be read as a mesh: {error}") from error
+    if isinstance(points, tuple) or isinstance(triangles, tuple):
+        raise TreatmentDataError(f"{path} has no points or no triangles")
+    return points, triangles
