@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,13 @@ class Volume:
         # Without the open file, a compressed one would be read from its beginning for each block.
         proxy = nib.load(self.path, keep_file_open=True, mmap=False).dataobj
         for start in range(0, self.shape[3], _BLOCK):
-            yield np.asanyarray(proxy[..., start : start + _BLOCK])
+            try:
+                block = np.asanyarray(proxy[..., start : start + _BLOCK])
+            except (OSError, EOFError, ValueError, zlib.error) as error:
+                raise TreatmentDataError(
+                    f"{self.path} is damaged, from scan {start} on: {error}"
+                ) from error
+            yield block
 
     def is_like(self, other: Volume | Surface) -> str:
         """Return why the two do not fit together; empty if they do."""

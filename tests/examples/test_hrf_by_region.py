@@ -62,18 +62,6 @@ def read_output(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "hrf_by_region.tsv", sep="\t")
 
 
-def load(path: Path) -> Any:
-    return nib.load(path)  # of a type that has no data
-
-
-def write_image(path: Path, data: Any, like: Path, affine: Any = None) -> Path:
-    nifti: Any = nib.Nifti1Image  # untyped
-    image = load(like)
-    header = image.header if np.ndim(data) == image.ndim else None
-    nib.save(nifti(data, image.affine if affine is None else affine, header), path)
-    return path
-
-
 def test_simulated_run_recovers_the_truth(tmp_path: Path) -> None:
     folder = tmp_path / "with space, é"
     # As users run it, and so that the script sets the number of threads before numpy is imported.
@@ -113,7 +101,6 @@ def test_real_run(
     )
     assert script.main([f"--output={tmp_path}", "--modes=serial", *inputs.options()]) == 0
     printed = capsys.readouterr().out
-    assert "header's TR of 1 is a placeholder, using 2.4 s" in printed
     assert "dropped" not in printed
     table = read_output(tmp_path)
     assert dict(zip(table["region"], table["n_voxels"], strict=True)) == {1: 632, 2: 640}
@@ -124,97 +111,12 @@ def test_real_run(
     assert largest["delay_s"].tolist() == [4.8, 4.8]
 
 
-def shifted(inputs: Inputs, folder: Path) -> Inputs:
-    image = load(inputs.parcellation)
-    moved = image.affine + np.eye(4, k=3)
-    path = folder / "moved.nii.gz"
-    return replace(
-        inputs, parcellation=write_image(path, image.dataobj, inputs.parcellation, moved)
-    )
-
-
-def cropped(inputs: Inputs, folder: Path) -> Inputs:
-    labels = np.asarray(load(inputs.parcellation).dataobj)[:-1]
-    path = write_image(folder / "cropped.nii.gz", labels, inputs.parcellation)
-    return replace(inputs, parcellation=path)
-
-
-def one_scan(inputs: Inputs, folder: Path) -> Inputs:
-    scan = np.asarray(load(inputs.bold).dataobj)[..., 0]
-    return replace(inputs, bold=write_image(folder / "one.nii.gz", scan, inputs.parcellation))
-
-
-def half_labels(inputs: Inputs, folder: Path) -> Inputs:
-    labels = np.asarray(load(inputs.parcellation).dataobj, np.float32) / 2
-    path = write_image(folder / "half.nii.gz", labels, inputs.bold)
-    return replace(inputs, parcellation=path)
-
-
-def demeaned(inputs: Inputs, folder: Path) -> Inputs:
-    data = np.asarray(load(inputs.bold).dataobj)
-    data = data - data.mean(axis=3, keepdims=True) - 1
-    return replace(inputs, bold=write_image(folder / "demeaned.nii.gz", data, inputs.bold))
-
-
-def no_image(inputs: Inputs, folder: Path) -> Inputs:
-    (folder / "text.nii.gz").write_text("not an image")
-    return replace(inputs, bold=folder / "text.nii.gz")
-
-
-def truncated(inputs: Inputs, folder: Path) -> Inputs:
-    path = folder / "truncated.nii.gz"
-    path.write_bytes(inputs.bold.read_bytes()[:100_000])
-    return replace(inputs, bold=path)
-
-
-def with_events(name: str, text: str) -> Any:
-    def change(inputs: Inputs, folder: Path) -> Inputs:
-        (folder / name).write_text(text)
-        return replace(inputs, events=folder / name)
-
-    return change
-
-
-TITLE = "onset\tduration\ttrial_type\n"
-BAD_INPUTS = {
-    "wrong TR": (lambda inputs, _: replace(inputs, tr=2.5), r"2\.5 s.*header's TR is 2 s"),
-    "no TR": (lambda inputs, _: replace(inputs, tr=-1.0), r"--tr is -1 s"),
-    "no file": (lambda inputs, folder: replace(inputs, bold=folder / "no"), r"[Nn]o such file"),
-    "other shape": (cropped, r"\(24, 24, 12, 200\).*\(23, 24, 12\)"),
-    "other affine": (shifted, "different affines"),
-    "3-D BOLD": (one_scan, r"BOLD of shape \(24, 24, 12\)"),
-    "labels that are not whole": (half_labels, "not whole numbers"),
-    "no usable voxel": (demeaned, "no region has a usable voxel"),
-    "not an image": (no_image, "text.nii.gz"),
-    "truncated image": (truncated, "."),
-    "late onset": (with_events("e.tsv", TITLE + "1\t0\ta\n400\t0\ta"), "400 s.*end at 400 s"),
-    "missing columns": (
-        with_events("e.tsv", "onset\tname\n1\ta"),
-        "no column duration, trial_type",
-    ),
-    "onset not a number": (with_events("e.tsv", TITLE + "1\t0\ta\nn/a\t0\ta"), "every event needs"),
-    "no trial_type": (with_events("e.tsv", TITLE + "1\t0\tn/a"), "every event needs"),
-    "no event": (with_events("e.tsv", TITLE), "every event needs"),
-    "empty events": (with_events("e.tsv", ""), "No columns"),
-    "too few columns": (with_events("e.csv", '0 "a" 1.0'), "session, trial_type, onset, duration"),
-    "two sessions": (with_events("e.csv", '0 "a" 1 0\n1 "a" 1 0'), "of one session"),
-    "too late to respond": (with_events("e.tsv", TITLE + "390\t0\ta"), "do not determine 24 s"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_INPUTS)
-def test_input_error(
-    script: ModuleType,
-    simulated: Inputs,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    case: str,
+def test_data_that_do_not_fit(
+    script: ModuleType, simulated: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    change, message = BAD_INPUTS[case]
-    options = change(simulated, tmp_path).options()
-    assert script.main([f"--output={tmp_path / 'output'}", *options]) == 2
-    error = capsys.readouterr().err
-    assert re.fullmatch(rf"error: .*{message}.*\n", error), error
+    options = replace(simulated, tr=2.5).options()
+    assert script.main([f"--output={tmp_path / 'output'}", *options]) == 1
+    assert re.fullmatch(r"error: .*TR of 2 s, and 2\.5 s was given\n", capsys.readouterr().err)
     assert not (tmp_path / "output").exists()
 
 
@@ -240,87 +142,26 @@ def test_error_of_the_library(
     assert not (tmp_path / "output").exists()
 
 
-def test_bids_and_pyhrf_events_give_the_same_design(script: ModuleType, tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    onsets = np.cumsum(rng.uniform(2, 9, size=40)).round(1)
-    names = rng.choice(["null", "1 back"], size=40)
-    pyhrf, bids = tmp_path / "paradigm.csv", tmp_path / "events.tsv"
-    rows = list(zip(names, onsets, strict=True))
-    pyhrf.write_text("".join(f'0 "{name}" {onset:f} 0.000000\n' for name, onset in rows))
-    bids.write_text(
-        "onset\tduration\tresponse_time\ttrial_type\n"
-        + "".join(f"{onset}\t0\tn/a\t{name}\n" for name, onset in rows)
-    )
-    designs = [script.fir_design(script.read_events(path), 150, 2.4) for path in (pyhrf, bids)]
-    pd.testing.assert_frame_equal(*designs)
-    assert designs[0].columns[[0, 10, 11, 21]].tolist() == [
-        "1 back_delay_0",
-        "1 back_delay_10",
-        "null_delay_0",
-        "null_delay_10",
-    ]
-
-
-def test_onset_between_two_scans_counts_for_both(script: ModuleType) -> None:
-    events = pd.DataFrame({"onset": [20.0, 71.5], "duration": 0.0, "trial_type": "a"})
-    design = script.fir_design(events, 100, 2.0)
-    expected = np.zeros(100)
-    expected[10] = 1  # at 20 s
-    expected[[35, 36]] = 0.25, 0.75  # at 70 s and at 72 s
-    np.testing.assert_allclose(design["a_delay_0"], expected, atol=0.02)
-    np.testing.assert_allclose(design["a_delay_3"], np.roll(expected, 3), atol=0.02)
-
-
-def test_unusable_voxels_are_dropped_and_counted(
+def test_dropped_voxels_are_told(
     script: ModuleType, simulated: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = np.asarray(load(simulated.bold).dataobj).copy()
-    labels = np.asarray(load(simulated.parcellation).dataobj)
-    constant, nan, infinite = np.argwhere(labels == 2)[:3]
-    data[tuple(constant)] = 7
-    data[(*nan, 11)] = np.nan
-    data[(*infinite, 12)] = np.inf
+    image: Any = nib.load(simulated.bold)
+    data = np.asarray(image.dataobj).copy()
+    labels = np.asarray(nib.load(simulated.parcellation).dataobj)
     data[labels == 1] = 0
-    bold = write_image(tmp_path / "bold.nii.gz", data, simulated.bold)
-    inputs = replace(simulated, bold=bold)
+    nib.save(nib.Nifti1Image(data, image.affine, image.header), tmp_path / "bold.nii.gz")
+    inputs = replace(simulated, bold=tmp_path / "bold.nii.gz")
     options = [f"--output={tmp_path / 'output'}", "--modes", "serial", *inputs.options()]
     assert script.main(options) == 0
-    printed = capsys.readouterr().out
-    assert f"note: {np.sum(labels == 1) + 3} voxels dropped" in printed
-    assert "note: 1 of 6 regions dropped" in printed
+    assert f"note: {np.sum(labels == 1)} voxels dropped" in capsys.readouterr().out
     sizes = read_output(tmp_path / "output").groupby("region")["n_voxels"].first()
     assert sizes.index.tolist() == [2, 3, 4, 5, 6]
-    assert sizes[2] == np.sum(labels == 2) - 3
-
-
-def test_tr_of_the_header_in_milliseconds(
-    script: ModuleType, simulated: Inputs, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bold = load(simulated.bold)
-    bold.header.set_xyzt_units("mm", "msec")
-    bold.header.set_zooms((3, 3, 3, 2000))
-    script.check_tr(bold, 2.0)
-    assert capsys.readouterr().out == ""
-    with pytest.raises(script.InputError, match=r"2\.4 s.* 2 s"):
-        script.check_tr(bold, 2.4)
-
-
-@pytest.mark.parametrize("placeholder", [0, 1])
-def test_placeholder_in_the_header_is_noted(
-    script: ModuleType,
-    simulated: Inputs,
-    capsys: pytest.CaptureFixture[str],
-    placeholder: int,
-) -> None:
-    bold = load(simulated.bold)
-    bold.header["pixdim"][4] = placeholder
-    script.check_tr(bold, 2.4)
-    assert f"TR of {placeholder} is a placeholder, using 2.4 s" in capsys.readouterr().out
 
 
 def test_disagreement_names_mode_and_region(script: ModuleType) -> None:
-    same, other = np.zeros((2, 1, 3)), np.zeros((2, 1, 3))
-    other[0, 0, 2] = np.finfo(float).tiny
+    same = pd.DataFrame({"response": np.zeros(3)})
+    other = same.copy()
+    other.loc[2, "response"] = np.finfo(float).tiny
     estimates = {"serial": [same, same], "local": [same, same], "remote_cluster": [same, other]}
     with pytest.raises(SystemExit, match="serial and remote_cluster disagree on region 8") as exit_:
         script.check_agreement(estimates, [3, 8])

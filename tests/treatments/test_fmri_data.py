@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -143,6 +144,17 @@ def no_image(subject: Subject) -> FmriData:
     return subject.data(bold=subject.events(0), events=subject.events(0))
 
 
+def truncated(subject: Subject) -> FmriData:
+    data = subject.data()
+    path = subject.place / "short.nii.gz"
+    path.write_bytes(Path(data.bold[0]).read_bytes()[:20_000])
+    return replace(data, bold=(str(path), data.bold[1]))
+
+
+def unknown_region(subject: Subject) -> FmriData:
+    return replace(subject.data(), regions=(7, 8))
+
+
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
@@ -160,6 +172,8 @@ def no_image(subject: Subject) -> FmriData:
         (short_confounds, r"confounds.tsv: 2 rows for a run of 90 scans"),
         (missing_file, r"none.nii.gz cannot be read as an image"),
         (no_image, r"events_0.tsv cannot be read as an image"),
+        (truncated, r"short.nii.gz is damaged, from scan \d+ on"),
+        (unknown_region, r"parcellation.nii.gz: there is no region 8"),
     ],
 )
 def test_what_does_not_fit_is_told_with_its_file(

@@ -24,7 +24,7 @@ from pyhrf_parallel.treatments import (
 )
 from pyhrf_parallel.treatments.roi_treatment import load_results
 from tests.treatments import analyses
-from tests.treatments.conftest import Subject
+from tests.treatments.conftest import SHAPE, Subject
 
 DIFFERENCE = {"audio-video": {"audio": 1.0, "video": -1.0}}
 
@@ -121,6 +121,25 @@ def test_outputs(subject: Subject, tmp_path: Path) -> None:
     loaded = load_results(out / "result.pck")
     assert [(roi.roi_id, report) for roi, _, report in loaded] == [(7, "ok"), (2, "ok"), (30, "ok")]
     assert np.array_equal(loaded[0][1].maps["audio_fir"], results[0][1].maps["audio_fir"])
+
+
+def test_an_onset_between_two_scans_counts_for_both(subject: Subject) -> None:
+    """So that a response that is sampled in between is found where it is."""
+    onsets = np.arange(5.0, 140, 22)  # between two scans
+    table = pd.DataFrame({"onset": onsets, "duration": 0.0, "trial_type": "a"})
+    table.to_csv(subject.place / "odd.tsv", sep="\t", index=False)
+    signal = np.full(90, 100.0)
+    for onset in onsets:  # two seconds after it, half of it in each scan beside
+        scan = int(onset + 2) // 2
+        signal[[scan, scan + 1]] += 1
+    subject.runs = [np.broadcast_to(signal, (*SHAPE, 90)).astype(np.float32)]
+    subject.runs[0] = subject.runs[0] + np.random.default_rng(0).normal(size=(*SHAPE, 90)) / 1000
+    data = subject.data(events=[subject.place / "odd.tsv"])
+    (_, found, report), *_ = ROITreatment(data, FIRAnalyser(length=8)).execute()
+    assert report == "ok"
+    responses = found.responses.set_index("delay")["response"]
+    assert responses.idxmax() == 2
+    assert responses[2] > 5 * responses.drop(2).abs().max()
 
 
 def test_execute_writes_nothing(subject: Subject, tmp_path: Path) -> None:
