@@ -8,6 +8,7 @@ import click
 
 from pyhrf_parallel.commands.collect import collect
 from pyhrf_parallel.commands.doctor import doctor
+from pyhrf_parallel.commands.jde import jde
 from pyhrf_parallel.commands.manage import cancel, clean, logs, retry, runs, status
 from pyhrf_parallel.commands.setup_cluster import setup_cluster
 from pyhrf_parallel.errors import ParallelError
@@ -36,7 +37,7 @@ def cli() -> None:
     """Set up a cluster for maps of pyhrf_parallel, and look after the runs on it."""
 
 
-for _command in (setup_cluster, doctor, runs, status, logs, collect, cancel, retry, clean):
+for _command in (setup_cluster, doctor, runs, status, logs, collect, cancel, retry, clean, jde):
     cli.add_command(_command)
 
 

@@ -13,7 +13,6 @@ from pyhrf_parallel.configuration import ConfigSource, load_configuration
 from pyhrf_parallel.errors import OptionError, TransferError, TreatmentError
 from pyhrf_parallel.progress import ProgressOption, reporting
 from pyhrf_parallel.tasks import OnError, Outcomes
-from pyhrf_parallel.treatment_jobs.graph import SPLIT_COMMAND
 from pyhrf_parallel.treatment_jobs.interface import Treatment
 from pyhrf_parallel.treatment_jobs.runs import (
     Collected,
@@ -30,7 +29,7 @@ def submit_treatments(
     *,
     label: str = "treatments",
     exec_cmd: str | Sequence[str] | None = None,
-    split_cmd: str | Sequence[str] = SPLIT_COMMAND,
+    split_cmd: str | Sequence[str] | None = None,
     remote_paths: Paths | None = None,
     n_jobs: int | None = None,
     rois_per_job: int | None = None,
@@ -56,9 +55,9 @@ def submit_treatments(
         What the jobs are called in common.
     exec_cmd : str or list of str, optional
         The command that is run on each region. By default a treatment of ours is analysed by the jobs
-        themselves, and any other by ``pyhrf_jde_estim``.
-    split_cmd : str or list of str
-        The command that writes the regions.
+        themselves, and any other by the command that it names, or ``pyhrf_jde_estim``.
+    split_cmd : str or list of str, optional
+        The command that writes the regions; ``pyhrf_split_roidata`` if the treatment names none.
     remote_paths : dict of str to path, optional
         For each the directory for its regions where the jobs run; a private one is made in it.
     n_jobs : int, optional
@@ -114,7 +113,7 @@ def run_soma_workflow(  # noqa: PLR0917  (the original's)
     return_all: bool = False,
     on_error: OnError = "raise",
     make_outputs: bool = False,
-    split_cmd: str | Sequence[str] = SPLIT_COMMAND,
+    split_cmd: str | Sequence[str] | None = None,
     n_jobs: int | None = None,
     rois_per_job: int | None = None,
     resources: Mapping[str, Any] | None = None,

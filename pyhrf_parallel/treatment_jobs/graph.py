@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pyhrf_parallel.treatment_jobs.region_files import result_name
 
 SPLIT, REGION, MERGE = "roi_split", "jde_r{:04d}", "merge_results"
-BRING_BACK, CLEAN = "scp_result", "clean_files"
-CONFIG, RESULT = "treatment.xml", "result.pck"
+OUTPUT, BRING_BACK, CLEAN = "make_outputs", "scp_result", "clean_files"
+CONFIG, RESULT, ARCHIVE = "treatment.xml", "result.pck", "outputs.tar"
 SPLIT_COMMAND, MERGE_COMMAND = "pyhrf_split_roidata", "pyhrf_pack_results"
 _SHOWN = 3  # region jobs of a graph that are drawn
 
@@ -41,6 +41,8 @@ class Description:
         The names of the files that the treatment reads.
     send_to : (str, str) or None
         ``user@host``, and the path there, for the result; None if it is fetched.
+    output : sequence of str
+        The command that makes files for people of the result; none if that is not done there.
     """
 
     label: str
@@ -50,6 +52,7 @@ class Description:
     split: Sequence[str] = (SPLIT_COMMAND,)
     inputs: Sequence[str] = ()
     send_to: tuple[str, str] | None = None
+    output: Sequence[str] = ()
 
     @property
     def results(self) -> list[str]:
@@ -144,6 +147,8 @@ def build_graph(what: Description) -> JobGraph:
 
 
 def _last_jobs(what: Description) -> Iterator[GraphJob]:
+    if what.output:
+        yield GraphJob(OUTPUT, list(what.output), what.label)
     if what.send_to is not None:
         command = ["scp", RESULT, ":".join(what.send_to)]
         yield GraphJob(BRING_BACK, command, what.label)

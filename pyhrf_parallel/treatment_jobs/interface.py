@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -20,7 +21,9 @@ class Treatment(Protocol):
         Where the merged result is wanted, besides the place that the caller names.
     """
 
-    result_dump_file: str | None
+    @property
+    def result_dump_file(self) -> str | None:
+        """Where the merged result is wanted."""
 
     def dump_roi_datasets(
         self, dry: bool = False, output_dir: str | None = None
@@ -78,6 +81,41 @@ class EstimatesItself(Protocol):
         It is pickled by value, so that it may be of a script. The treatment that is sent for the split has
         no analyser then: its parameter ``analyser`` is set to None.
         """
+
+
+@runtime_checkable
+class NamesCommands(Protocol):
+    """A treatment that knows the commands which its regions are made and analysed by.
+
+    Attributes
+    ----------
+    split_command, estimation_command : list of str
+        Words; see `pyhrf_parallel.run_soma_workflow`.
+    """
+
+    @property
+    def split_command(self) -> list[str]:
+        """What writes the regions."""
+
+    @property
+    def estimation_command(self) -> list[str]:
+        """What analyses one."""
+
+
+@runtime_checkable
+class MakesOutputsThere(Protocol):
+    """A treatment whose files for people are made where the jobs run."""
+
+    def output_command(self, result: str, archive: str) -> list[str] | None:
+        """Return what makes a tar archive of the merged result; None if they are not wanted."""
+
+
+@runtime_checkable
+class ReadsResults(Protocol):
+    """A treatment whose results are no pickles that anybody may just load."""
+
+    def read_results(self, path: str | os.PathLike[str]) -> list[Any]:
+        """Return the merged results of a file."""
 
 
 @runtime_checkable

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import tarfile
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,10 +16,24 @@ from pyhrf_parallel.cluster.layout import State
 from pyhrf_parallel.cluster.manifests import Manifest, directory_of
 from pyhrf_parallel.cluster.step import DONE
 from pyhrf_parallel.errors import RunNotFoundError, TreatmentError
+from pyhrf_parallel.files import private_directory
 from pyhrf_parallel.runs import Run
 from pyhrf_parallel.treatment_jobs.failures import Failure, as_error, crash_report, tell
-from pyhrf_parallel.treatment_jobs.graph import BRING_BACK, CLEAN, MERGE, RESULT, SPLIT
-from pyhrf_parallel.treatment_jobs.interface import JobSpan, MakesOutputs, ShowsTimeline
+from pyhrf_parallel.treatment_jobs.graph import (
+    ARCHIVE,
+    BRING_BACK,
+    CLEAN,
+    MERGE,
+    OUTPUT,
+    RESULT,
+    SPLIT,
+)
+from pyhrf_parallel.treatment_jobs.interface import (
+    JobSpan,
+    MakesOutputs,
+    ReadsResults,
+    ShowsTimeline,
+)
 from pyhrf_parallel.treatment_jobs.region_files import result_name
 
 #: The file with the treatments themselves, beside the manifest.
@@ -41,6 +56,8 @@ class Subject:
         The files with their data.
     n_voxels : list of int or None
         Their sizes, where the treatment knows them.
+    has_outputs : bool
+        Whether its files for people are made there.
     place : str
         The directory where it runs.
     result_path : str
@@ -58,6 +75,7 @@ class Subject:
     result_path: str
     is_sent: bool
     n_voxels: list[int] | None = None
+    has_outputs: bool = False
 
 
 @dataclass
@@ -216,6 +234,8 @@ class TreatmentRun(Run):
             found.results.append(value or (None, None, failure.details or failure.reason))
         if merged is None:
             found.results.clear()
+        if self._step(number, OUTPUT) is not None:
+            self._fetch_outputs(subject)
         found.timeline = list(self._timeline(number, subject, indices))
         return found
 
@@ -224,14 +244,26 @@ class TreatmentRun(Run):
         path = Path(subject.result_path)
         if not subject.is_sent:
             self._connected().fetch(f"{subject.place}/{RESULT}", path)
+        treatment = self.treatments().get(subject.name)
         try:
-            values = pickle.loads(path.read_bytes())
+            if isinstance(treatment, ReadsResults):
+                values = treatment.read_results(path)
+            else:
+                values = pickle.loads(path.read_bytes())
         except Exception as error:
             raise TreatmentError(
                 f"treatment {subject.name!r}: its result is in {path}, and cannot be read here: "
                 f"{type(error).__name__}: {error}"
             ) from error
         return dict(zip(outputs, values, strict=True))
+
+    def _fetch_outputs(self, subject: Subject) -> None:
+        """Bring what was made there to the directory of the result."""
+        with private_directory() as directory:
+            archive = directory / ARCHIVE
+            self._connected().fetch(f"{subject.place}/{ARCHIVE}", archive)
+            with tarfile.open(archive) as content:
+                content.extractall(Path(subject.result_path).parent, filter="data")
 
     def _step(self, number: int, name: str) -> dict[str, Any] | None:
         """Return what a step has noted at its end; None if it did not end well."""
@@ -242,7 +274,7 @@ class TreatmentRun(Run):
 
     def _timeline(self, number: int, subject: Subject, indices: Sequence[int]) -> Sequence[JobSpan]:
         spans = []
-        for name in (SPLIT, MERGE, BRING_BACK, CLEAN):
+        for name in (SPLIT, MERGE, OUTPUT, BRING_BACK, CLEAN):
             noted = self._step(number, name)
             if noted is not None:
                 spans.append(JobSpan(name, noted["began"], noted["ended"], noted["host"]))

@@ -10,6 +10,7 @@ from pyhrf_parallel.treatment_jobs.graph import (
     BRING_BACK,
     CLEAN,
     MERGE,
+    OUTPUT,
     REGION,
     RESULT,
     SPLIT,
@@ -53,10 +54,12 @@ def make_stage(what: Description, start: int, jobs: int, rois_per_job: int | Non
 
 
 def _last(what: Description) -> list[Step]:
+    output = [Step(OUTPUT, list(what.output))] if what.output else []
     if what.send_to is None:
-        return []
+        return output
     module = ["python", "-P", "-m", "pyhrf_parallel.cluster.send_back"]
     return [
+        *output,
         Step(BRING_BACK, [*module, RESULT, *what.send_to]),
         Step(CLEAN, clean_command(what)),
     ]

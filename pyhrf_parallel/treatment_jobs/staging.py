@@ -14,10 +14,12 @@ from pyhrf_parallel.cluster.here import RunHere
 from pyhrf_parallel.errors import OptionError, TreatmentDataError, TreatmentError
 from pyhrf_parallel.files import private_directory
 from pyhrf_parallel.treatment_jobs.estimating import EstimateByCommand, Estimator
-from pyhrf_parallel.treatment_jobs.graph import CONFIG, RESULT
+from pyhrf_parallel.treatment_jobs.graph import ARCHIVE, CONFIG, RESULT, SPLIT_COMMAND
 from pyhrf_parallel.treatment_jobs.interface import (
     EstimatesItself,
     KnowsSizes,
+    MakesOutputsThere,
+    NamesCommands,
     RenamesFiles,
     Treatment,
 )
@@ -46,8 +48,10 @@ class Staged:
         The files that it reads: their names there, and where they are here.
     xml : str
         The treatment, as it is to be there.
-    estimate : list of str
-        The command that analyses a region.
+    split, estimate : list of str
+        The commands that write the regions, and analyse one.
+    output : list of str
+        The command that makes files for people there; none if that is not done there.
     estimator : callable
         What does it.
     roi_shapes : list of (int, int) or None
@@ -58,7 +62,9 @@ class Staged:
     regions: dict[int, str]
     inputs: dict[str, Path]
     xml: str
+    split: list[str]
     estimate: list[str]
+    output: list[str]
     estimator: Estimator
     roi_shapes: list[tuple[int, int]] | None
 
@@ -76,7 +82,10 @@ class Staged:
         return inputs + (sum(self.roi_bytes) if self.roi_bytes else 2 * inputs)
 
 
-def stage(name: str, treatment: Treatment, exec_cmd: str | Sequence[str] | None) -> Staged:
+Command = str | Sequence[str] | None
+
+
+def stage(name: str, treatment: Treatment, exec_cmd: Command, split_cmd: Command = None) -> Staged:
     """Make a treatment ready for another place, and leave it as it is.
 
     Raises
@@ -91,20 +100,27 @@ def stage(name: str, treatment: Treatment, exec_cmd: str | Sequence[str] | None)
     _check_interface(name, treatment)
     regions = _regions(name, treatment)
     inputs, renamed = _inputs(name, treatment, set(regions.values()))
+    output = None
+    if isinstance(treatment, MakesOutputsThere):
+        output = treatment.output_command(RESULT, ARCHIVE)
     elsewhere = copy.deepcopy(treatment)
     elsewhere.set_init_param("make_outputs", False)
     if isinstance(elsewhere, RenamesFiles):
         elsewhere.replace_data_files(renamed)
     else:
         elsewhere.replace_data_dir(_HERE)
-    command = [ESTIMATION_COMMAND] if exec_cmd is None else words_of("exec_cmd", exec_cmd)
+    split, command = [SPLIT_COMMAND], [ESTIMATION_COMMAND]
+    if isinstance(treatment, NamesCommands):
+        split, command = treatment.split_command, treatment.estimation_command
+    split = split if split_cmd is None else words_of("split_cmd", split_cmd)
+    command = command if exec_cmd is None else words_of("exec_cmd", exec_cmd)
     estimator: Estimator = EstimateByCommand(command)
     if isinstance(treatment, EstimatesItself) and exec_cmd is None:
         estimator = treatment.region_estimator()
         # It travels with the tasks, by value if need be; the split can do without.
         elsewhere.set_init_param("analyser", None)
     return Staged(
-        name, regions, inputs, to_text(elsewhere), command, estimator, treatment.roi_shapes() if isinstance(treatment, KnowsSizes) else None,
+        name, regions, inputs, to_text(elsewhere), split, command, output or [], estimator, treatment.roi_shapes() if isinstance(treatment, KnowsSizes) else None,
     )  # fmt: skip
 
 
@@ -150,7 +166,7 @@ def _inputs(
     name: str, treatment: Treatment, taken: set[str]
 ) -> tuple[dict[str, Path], dict[str, str]]:
     """Return the files by their names elsewhere, and how each path is to be changed."""
-    taken |= {CONFIG, RESULT} | {result_name(region) for region in taken}
+    taken |= {CONFIG, RESULT, ARCHIVE} | {result_name(region) for region in taken}
     inputs: dict[str, Path] = {}
     renamed = {}
     for path in dict.fromkeys(map(str, treatment.get_data_files())):

@@ -32,7 +32,7 @@ from pyhrf_parallel.treatment_jobs.interface import Treatment
 from pyhrf_parallel.treatment_jobs.preview import TreatmentPreview, preview
 from pyhrf_parallel.treatment_jobs.runs import TREATMENTS, Subject, TreatmentRun
 from pyhrf_parallel.treatment_jobs.stages import ask_for_memory, make_stage
-from pyhrf_parallel.treatment_jobs.staging import send_inputs, stage, words_of
+from pyhrf_parallel.treatment_jobs.staging import send_inputs, stage
 from pyhrf_parallel.worker import PAYLOAD
 
 if TYPE_CHECKING:  # paramiko is needed on clusters only
@@ -48,7 +48,7 @@ class Request:
 
     label: str
     exec_cmd: str | Sequence[str] | None
-    split_cmd: str | Sequence[str]
+    split_cmd: str | Sequence[str] | None
     result_paths: Paths
     remote_paths: Paths | None
     rois_per_job: int | None
@@ -74,8 +74,8 @@ class Submission:
         _check(treatments, request)
         self._treatments = dict(treatments)
         self._request = request
-        self._split = words_of("split_cmd", request.split_cmd)
-        self._staged = [stage(name, t, request.exec_cmd) for name, t in treatments.items()]
+        commands = request.exec_cmd, request.split_cmd
+        self._staged = [stage(name, t, *commands) for name, t in treatments.items()]
         self._is_here = not (configuration.server or configuration.server_id)
         self._configuration = configuration if self._is_here else with_resource(configuration)
         self._results = [
@@ -170,8 +170,8 @@ class Submission:
     def _describe(self, places: Sequence[str], is_sent: bool) -> list[Description]:
         return [
             Description(
-                f"{self._request.label}-{s.name}", s.regions, place, s.estimate, self._split,
-                list(s.inputs), (self._request.address, str(result)) if is_sent else None,
+                f"{self._request.label}-{s.name}", s.regions, place, s.estimate, s.split,
+                list(s.inputs), (self._request.address, str(result)) if is_sent else None, s.output,
             )
             for s, place, result in zip(self._staged, places, self._results, strict=True)
         ]  # fmt: skip
@@ -184,7 +184,7 @@ class Submission:
             subjects.append(
                 Subject(
                     s.name, what.label, start, list(s.regions), list(s.regions.values()), what.place,
-                    str(result), is_sent, sizes,
+                    str(result), is_sent, sizes, bool(s.output),
                 )
             )  # fmt: skip
             start += len(s.regions)
@@ -194,6 +194,10 @@ class Submission:
         """Decide whether the cluster brings the results here."""
         asked = self._request.result_transfer
         if isinstance(run, RunHere) or asked == "sftp":
+            return False
+        if any(s.output for s in self._staged):
+            if asked == "scp":
+                raise OptionError("result_transfer='scp' brings no outputs that are made there")
             return False
         reached = all(_can_reach(run, self._request.address, path.parent) for path in self._results)
         if asked == "scp" and not reached:

@@ -1,0 +1,262 @@
+"""`PyhrfTreatment`: an XML configuration of pyhrf, as a treatment."""
+
+from __future__ import annotations
+
+import copy
+import os
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from pyhrf_parallel.errors import TreatmentDataError
+from pyhrf_parallel.pyhrf27 import xml_tree
+from pyhrf_parallel.pyhrf27.results import load_results
+from pyhrf_parallel.treatment_jobs.graph import CONFIG
+from pyhrf_parallel.treatment_jobs.region_files import data_name
+
+#: What is sent with the data: pyhrf has no command that splits.
+SPLIT_SCRIPT = Path(__file__).with_name("split_roidata.py")
+OUTPUT_SCRIPT = Path(__file__).with_name("make_outputs.py")
+_DATA, _MASKS, _BOLD = "fmri_data", ("mask_file", "roi_mask_file"), "bold_file"
+_PATH_HINTS = ("file", "dir")
+
+
+class PyhrfTreatment:
+    """A treatment that pyhrf 0.5 has written, for pyhrf on Python 2.7 where the jobs run.
+
+    pyhrf need not be installed here: all that has to be known is read from the XML and the images.
+
+    Parameters
+    ----------
+    root : xml.etree.ElementTree.Element
+        The configuration.
+    base : path
+        What relative paths in it are relative to.
+    python : str
+        The Python 2.7 that has pyhrf, where the jobs run.
+
+    Raises
+    ------
+    TreatmentDataError
+        If it is no configuration of a treatment on files.
+    """
+
+    def __init__(
+        self, root: ET.Element, base: str | os.PathLike[str], python: str = "python2.7"
+    ) -> None:
+        self._root = root
+        self._base = os.path.abspath(base)  # noqa: PTH100
+        self.python = python
+        data = root.find(_DATA)
+        if xml_tree.kind(root) != "Initable" or data is None:
+            raise TreatmentDataError(f"<{root.tag}> is no treatment of pyhrf: it has no <{_DATA}>")
+        self._data = data
+        simulated = [name for name in xml_tree.made_by(data) if "simu" in name.lower()]
+        if simulated:
+            raise TreatmentDataError(
+                f"its data are a simulation ({simulated[0]}): their regions are in a pickle, which is not read; "
+                "run it with pyhrf, and analyse the images that it writes"
+            )
+
+    @classmethod
+    def from_xml(cls, path: str | os.PathLike[str], python: str = "python2.7") -> Self:
+        """Read a configuration that ``pyhrf_jde_buildcfg`` or ``pyhrf.xmlio`` has written.
+
+        Parameters
+        ----------
+        path : path
+            The file; relative paths in it are relative to its directory.
+        python : str
+            The Python 2.7 that has pyhrf, where the jobs run.
+
+        Raises
+        ------
+        TreatmentDataError
+            If it is anything else, or cannot be read.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise TreatmentDataError(f"{path} cannot be read: {error}") from error
+        try:
+            return cls(xml_tree.parse(text), Path(path).absolute().parent, python)
+        except TreatmentDataError as error:
+            raise TreatmentDataError(f"{path}: {error}") from error
+
+    @property
+    def result_dump_file(self) -> str | None:
+        """Where the configuration wants the result."""
+        found: str | None = self._parameter("result_dump_file")
+        return found
+
+    @property
+    def tr(self) -> float | None:
+        """Repetition time, in seconds."""
+        element = self._data.find("tr")
+        return None if element is None else xml_tree.value(element)
+
+    def _parameter(self, name: str) -> Any:
+        element = self._root.find(name)
+        return None if element is None else xml_tree.value(element)
+
+    def _path(self, text: str) -> str:
+        return os.path.normpath(os.path.join(self._base, text))  # noqa: PTH118
+
+    def _files(self) -> list[ET.Element]:
+        """Return the elements that are paths of data."""
+        found = []
+        for element in xml_tree.texts(self._data):
+            name = element.tag if not element.tag.startswith("item") else _BOLD
+            is_named = any(hint in name for hint in _PATH_HINTS)
+            if os.path.exists(self._path(element.text or "")) and element.text:  # noqa: PTH110
+                found.append(element)
+            elif is_named and element.text:
+                raise TreatmentDataError(
+                    f"there is no file {self._path(element.text)} ({name}); pyhrf would go on without a mask"
+                )
+        return found
+
+    def get_data_files(self) -> list[str]:
+        """Return the files that the analysis reads, and the scripts that pyhrf lacks."""
+        paths = dict.fromkeys(self._path(element.text or "") for element in self._files())
+        return [*paths, str(SPLIT_SCRIPT), str(OUTPUT_SCRIPT)]
+
+    @cached_property
+    def _labels(self) -> NDArray[np.integer[Any]]:
+        """The mask as pyhrf takes it."""
+        masks = [e for e in self._files() if e.tag in _MASKS]
+        if len(masks) != 1:
+            raise TreatmentDataError(f"its data have {len(masks)} masks, and one is needed")
+        path = self._path(masks[0].text or "")
+        values = _read(path)
+        labels: NDArray[np.int64] = np.round(values).astype(np.int64)
+        if not np.allclose(labels, values):
+            raise TreatmentDataError(f"{path}: its labels are not whole numbers")
+        if labels.min() == -1:
+            labels += 1
+        # As pyhrf does, over all sessions: where nothing was measured, or something is not a number.
+        measured, valid = np.zeros(labels.shape, bool), np.ones(labels.shape, bool)
+        for element in self._bold():
+            bold = _read(self._path(element.text or ""))
+            measured |= (bold != 0).any(axis=_time_axis(bold)).reshape(labels.shape)
+            valid &= ~np.isnan(bold).any(axis=_time_axis(bold)).reshape(labels.shape)
+        labels[~(measured & valid)] = 0
+        return labels
+
+    def _bold(self) -> list[ET.Element]:
+        return [e for e in self._files() if e.tag == _BOLD or e.tag.startswith("item")]
+
+    @cached_property
+    def roi_sizes(self) -> dict[int, int]:
+        """The labels of the regions with their sizes, the biggest first, as pyhrf splits."""
+        ids, sizes = np.unique(self._labels[self._labels != 0], return_counts=True)
+        order = np.argsort(-sizes, kind="stable")
+        return {int(ids[i]): int(sizes[i]) for i in order}
+
+    def dump_roi_datasets(
+        self, dry: bool = False, output_dir: str | os.PathLike[str] | None = None
+    ) -> tuple[list[str], list[int]]:
+        """Name the files of the regions; writing them is pyhrf's, where it is installed.
+
+        Raises
+        ------
+        TreatmentDataError
+            If they are to be written.
+        """
+        if not dry:
+            raise TreatmentDataError(
+                "the regions are written by pyhrf, in a job: see split_command"
+            )
+        place = Path(output_dir or ".").absolute()
+        ids = list(self.roi_sizes)
+        return [str(place / data_name(roi_id)) for roi_id in ids], ids
+
+    def replace_data_dir(self, d: str | os.PathLike[str]) -> None:
+        """Look for all data files in another directory, under their own names."""
+        self.replace_data_files(
+            {path: os.path.join(d, os.path.basename(path)) for path in self.get_data_files()}  # noqa: PTH118, PTH119
+        )
+
+    def replace_data_files(self, paths: Mapping[str, str]) -> None:
+        """Read other files: for each of `get_data_files`, the path that takes its place."""
+        renamed = [(e, paths[self._path(e.text or "")]) for e in self._files()]
+        self._root = copy.deepcopy(self._root)
+        old = self._data
+        data = self._root.find(_DATA)
+        assert data is not None  # noqa: S101
+        same = dict(zip(old.iter(), data.iter(), strict=True))
+        for element, path in renamed:
+            same[element].text = path
+        self._data = data
+
+    def set_init_param(self, name: str, value: Any) -> None:
+        """Change a plain parameter of the treatment: a text, a number, True or False.
+
+        Raises
+        ------
+        ValueError
+            If there is none of that name, or it is of another type.
+        """
+        element = self._root.find(name)
+        if element is None:
+            raise ValueError(f"no parameter {name!r}")
+        if xml_tree.kind(element) != type(value).__name__:
+            raise ValueError(f"{name} is a {xml_tree.kind(element)}, and {value!r} is none")
+        element.text = str(value)
+
+    def to_xml(self) -> str:
+        """Return the configuration, for pyhrf."""
+        return ET.tostring(self._root, encoding="unicode")
+
+    def output_command(self, result: str, archive: str) -> list[str] | None:
+        """Return what lets pyhrf make its images and tables, where the jobs run."""
+        if not self._parameter("make_outputs"):
+            return None
+        return [self.python, OUTPUT_SCRIPT.name, CONFIG, result, archive]
+
+    def read_results(self, path: str | os.PathLike[str]) -> list[tuple[Any, Any, str]]:
+        """Read a merged result, without pyhrf."""
+        return load_results(path)
+
+    def roi_shapes(self) -> list[tuple[int, int]]:
+        """Return how many scans and voxels each region has, the biggest first."""
+        scans = sum(_n_scans(self._path(e.text or "")) for e in self._bold())
+        return [(scans, size) for size in self.roi_sizes.values()]
+
+    @property
+    def split_command(self) -> list[str]:
+        """The command that writes the regions, among the files that are sent."""
+        return [self.python, SPLIT_SCRIPT.name]
+
+    @property
+    def estimation_command(self) -> list[str]:
+        """Pyhrf's own command, of the same environment."""
+        directory = os.path.dirname(self.python)  # noqa: PTH120
+        return [os.path.join(directory, "pyhrf_jde_estim")]  # noqa: PTH118
+
+
+def _time_axis(bold: NDArray[Any]) -> int:
+    return 3 if bold.ndim > 3 else 0  # noqa: PLR2004  (a surface has scans, then vertices)
+
+
+def _n_scans(path: str) -> int:
+    bold = _read(path)
+    return int(bold.shape[_time_axis(bold)])
+
+
+def _read(path: str) -> NDArray[Any]:
+    try:
+        image = nib.load(path)
+        if isinstance(image, nib.GiftiImage):
+            arrays = [array.data for array in image.darrays]
+            return np.stack(arrays) if len(arrays) > 1 else np.asarray(arrays[0])
+        values: NDArray[Any] = np.asanyarray(image.dataobj)
+    except Exception as error:  # whatever a damaged image makes of its reader
+        raise TreatmentDataError(f"{path} cannot be read as an image: {error}") from error
+    return values

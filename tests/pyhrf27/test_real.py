@@ -1,0 +1,117 @@
+"""The real pyhrf, unmodified: run by itself, and as our jobs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from pyhrf_parallel import TreatmentError, run_soma_workflow
+from pyhrf_parallel.commands.cli import run as run_command
+from pyhrf_parallel.pyhrf27 import PyhrfTreatment, load_results
+
+pytestmark = [pytest.mark.pyhrf27, pytest.mark.timeout(900)]  # it may have to be built
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pyhrf writes its configuration to HOME."""
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+
+
+def by_pyhrf(config: Path, output: Path, python27: Path) -> None:
+    """Run pyhrf by itself, in one process."""
+    text = config.read_text()
+    start = text.index(">", text.index("<output_dir")) + 1
+    stop = text.index("</output_dir>")
+    (config.parent / "serial.xml").write_text(text[:start] + str(output) + text[stop:])
+    output.mkdir()
+    command = [python27.with_name("pyhrf_jde_estim"), "-c", config.parent / "serial.xml"]
+    subprocess.run(
+        list(map(str, command)), check=True, cwd=config.parent, stdout=subprocess.DEVNULL
+    )
+
+
+def as_jobs(treatments: dict[str, PyhrfTreatment], out: Path) -> dict[str, list[object]]:
+    paths = {name: out / name for name in treatments}
+    found: dict[str, list[object]] = run_soma_workflow(
+        treatments, None, None, None, None, None, None, paths, "JDE", True, return_all=True
+    )
+    return found
+
+
+def test_every_byte_is_pyhrfs(vem: Path, python27: Path, tmp_path: Path) -> None:
+    by_pyhrf(vem, tmp_path / "serial", python27)
+    treatment = PyhrfTreatment.from_xml(vem, python=str(python27))
+    found = as_jobs({"one": treatment}, tmp_path / "jobs")
+    assert len(found["one"]) == 2
+    expected = {path.name: path for path in (tmp_path / "serial").iterdir()}
+    made = {path.name: path for path in (tmp_path / "jobs" / "one").iterdir()}
+    assert made.keys() == expected.keys() | {"result.pck"}
+    different = [
+        name for name in expected if made[name].read_bytes() != expected[name].read_bytes()
+    ]
+    assert different == ["jde_vem_analysis_duration.nii"]
+    # And readable without pyhrf.
+    (roi, outputs, report), _ = load_results(made["result.pck"])
+    assert (roi.class_name, report) == ("pyhrf.core.FmriData", "ok")
+    hrf = outputs["hrf"]
+    assert hrf.class_name == "pyhrf.ndarray.xndarray"
+    assert isinstance(hrf.data, np.ndarray)
+    assert np.abs(hrf.data).max() > 0
+
+
+def test_the_regions_are_those_that_pyhrf_finds(vem: Path, python27: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pyhrf.xmlio import from_xml\n"
+        "print(list(map(int, from_xml(open(sys.argv[1]).read()).dump_roi_datasets(dry=True)[1])))"
+    )
+    done = subprocess.run(
+        [python27, "-c", code, vem], check=True, cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    assert done.stdout.splitlines()[-1] == str(list(PyhrfTreatment.from_xml(vem).roi_sizes))
+
+
+def test_a_region_whose_analysis_crashes(
+    vem: Path, real_data: Path, python27: Path, tmp_path: Path
+) -> None:
+    """pyhrf exits with 0 then, and hides it."""
+    image = nib.load(real_data / "subj0_bold_session0.nii.gz")
+    labels = np.asanyarray(nib.load(real_data / "subj0_parcellation.nii.gz").dataobj)
+    data = np.asanyarray(image.dataobj).astype(np.float32)
+    data[labels == 1] = np.inf
+    nib.save(nib.Nifti1Image(data, image.affine), tmp_path / "bold.nii")
+    text = vem.read_text()
+    vem.write_text(
+        text.replace(str(real_data / "subj0_bold_session0.nii.gz"), str(tmp_path / "bold.nii"))
+    )
+    treatment = PyhrfTreatment.from_xml(vem, python=str(python27))
+    with pytest.raises(TreatmentError, match=r"region 1 \(632 voxels\): ") as caught:
+        as_jobs({"one": treatment}, tmp_path / "jobs")
+    assert "Traceback" in str(caught.value)
+    (_, found, report), (_, nothing, _) = load_results(tmp_path / "jobs" / "one" / "result.pck")
+    assert (report, nothing) == ("ok", None)
+    assert "hrf" in found
+
+
+def test_two_subjects_and_the_command(
+    vem: Path, python27: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    treatments = {name: PyhrfTreatment.from_xml(vem, str(python27)) for name in ("a", "b")}
+    for one in treatments.values():
+        one.set_init_param("make_outputs", False)
+    assert {n: len(r) for n, r in as_jobs(treatments, tmp_path / "jobs").items()} == {
+        "a": 2,
+        "b": 2,
+    }
+    assert [p.name for p in (tmp_path / "jobs" / "a").iterdir()] == ["result.pck"]
+    argv = ["jde", str(vem), "--output", str(tmp_path / "out"), "--python", str(python27)]
+    assert run_command(argv) == 0
+    assert "2 regions; 35 files are in" in capsys.readouterr().out
+    assert not os.path.exists(tmp_path / "home" / ".local" / "state" / "pyhrf_parallel")  # noqa: PTH110
