@@ -7,18 +7,17 @@ treatment that `save_treatment` has written.
 from __future__ import annotations
 
 import argparse
+import importlib
 import pickle
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from pyhrf_parallel.errors import ParallelError
 from pyhrf_parallel.treatment_jobs.region_files import merge_pickles, result_path
-
-if TYPE_CHECKING:
-    from pyhrf_parallel.treatments import ROITreatment
 
 
 def split(argv: Sequence[str] | None = None) -> int:
@@ -32,7 +31,7 @@ def split(argv: Sequence[str] | None = None) -> int:
     if not options.directory.is_dir():
         parser.error(f"{options.directory} is no directory")
     try:
-        files, ids = _load(options.treatment).dump_roi_datasets(output_dir=options.directory)
+        files, ids = _load(options.treatment).dump_roi_datasets(output_dir=str(options.directory))
     except (ParallelError, OSError) as error:
         return _fail(parser, error)
     if options.verbosity:
@@ -102,11 +101,16 @@ def _add_treatment(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _load(path: Path) -> ROITreatment:
+def _load(path: Path) -> Any:
+    """Read one of our treatments; or one of pyhrf's, where a port of it to this Python is installed."""
+    sys.path.insert(0, "")  # an analyser of a module in the working directory; a script lacks that
+    text = path.read_text(encoding="utf-8")
+    if "<roi_treatment" not in text and find_spec("pyhrf") is not None:
+        xmlio = importlib.import_module("pyhrf.xmlio")
+        return xmlio.from_xml(text)
     from pyhrf_parallel.treatments import ROITreatment
 
-    sys.path.insert(0, "")  # an analyser of a module in the working directory; a script lacks that
-    return ROITreatment.from_xml(path.read_text(encoding="utf-8"))
+    return ROITreatment.from_xml(text)
 
 
 def _fail(parser: argparse.ArgumentParser, error: Exception) -> int:

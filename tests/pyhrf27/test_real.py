@@ -100,6 +100,35 @@ def test_a_region_whose_analysis_crashes(
     assert "hrf" in found
 
 
+SURFACE = """
+import sys
+from pyhrf.core import FmriData
+from pyhrf.ui.treatment import FMRITreatment
+from pyhrf.ui.vb_jde_analyser import JDEVEMAnalyser
+from pyhrf.xmlio import to_xml
+treatment = FMRITreatment(FmriData.from_surf_ui(), JDEVEMAnalyser(nItMin=2, nItMax=3), output_dir=".")
+open(sys.argv[1], "w").write(to_xml(treatment, "fMRI_treatment"))
+"""
+
+
+def test_data_of_a_surface(python27: Path, tmp_path: Path) -> None:
+    config = tmp_path / "surface.xml"
+    command = [python27, "-c", SURFACE, config]
+    subprocess.run(list(map(str, command)), check=True, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    by_pyhrf(config, tmp_path / "serial", python27)
+    treatment = PyhrfTreatment.from_xml(config, python=str(python27))
+    assert treatment.roi_sizes == {38: 24, 39: 24, 36: 15}
+    as_jobs({"one": treatment}, tmp_path / "jobs")
+    expected = sorted((tmp_path / "serial").iterdir())
+    assert expected
+    different = [
+        path.name
+        for path in expected
+        if (tmp_path / "jobs" / "one" / path.name).read_bytes() != path.read_bytes()
+    ]
+    assert [name for name in different if "analysis_duration" not in name] == []
+
+
 def test_two_subjects_and_the_command(
     vem: Path, python27: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
