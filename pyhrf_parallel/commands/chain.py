@@ -44,6 +44,8 @@ class Chain:
         Whether a job is to be run.
     patience : float
         Seconds that it may take.
+    python27 : str or None
+        The Python 2.7 there that should have pyhrf.
     settings : Configuration
         The configuration.
     address : Address or None
@@ -56,6 +58,7 @@ class Chain:
 
     with_job: bool = True
     patience: float = 120
+    python27: str | None = None
     settings: Configuration = field(default_factory=Configuration)
     address: Address | None = None
     connected: Cluster | None = None

@@ -11,7 +11,7 @@ import click
 from pyhrf_parallel.commands import console
 from pyhrf_parallel.commands.access_checks import ACCESS
 from pyhrf_parallel.commands.chain import Chain, Finding, examine
-from pyhrf_parallel.commands.site_checks import SITE
+from pyhrf_parallel.commands.site_checks import PYHRF, SITE
 
 CHECKS = (*ACCESS, *SITE)
 _COLORS = {"ok": "green", "FAIL": "red", "skip": "yellow"}
@@ -27,17 +27,25 @@ _COLORS = {"ok": "green", "FAIL": "red", "skip": "yellow"}
     show_default=True,
     help="How long the job may take.",
 )
+@click.option(
+    "--python27",
+    metavar="PATH",
+    help="A Python 2.7 there that should have pyhrf, for the command jde.",
+)
 @console.json_option
 @click.pass_context
-def doctor(context: click.Context, no_job: bool, patience: float, as_json: bool) -> None:
+def doctor(
+    context: click.Context, no_job: bool, patience: float, python27: str | None, as_json: bool
+) -> None:
     """Look at every link between here and a job on the cluster, one by one.
 
     Each line says ok, FAIL or skip, and what was found; below a FAIL stands what to do. The last link
     is a map of two small tasks in jobs of the cluster. The exit status is 0 if nothing is broken, else 1.
     """
     findings = []
+    chain = Chain(not no_job, patience, python27)
     watched = sys.stdout.isatty() and not as_json
-    for finding in _findings(Chain(not no_job, patience), _announce if watched else _say_nothing):
+    for finding in _findings(chain, _announce if watched else _say_nothing):
         findings.append(finding)
         if not as_json:
             _show(finding)
@@ -49,7 +57,7 @@ def doctor(context: click.Context, no_job: bool, patience: float, as_json: bool)
 
 def _findings(chain: Chain, announce: Callable[[str], object]) -> Iterator[Finding]:
     try:
-        yield from examine(CHECKS, chain, announce)
+        yield from examine((*CHECKS, PYHRF) if chain.python27 else CHECKS, chain, announce)
     finally:
         if chain.connected is not None:
             chain.connected.close()

@@ -156,6 +156,27 @@ def _wait(run: MapRun, patience: float) -> set[Any]:
     )
 
 
+def pyhrf27(chain: Chain) -> str:
+    """Look for pyhrf on Python 2.7, and for the command that jobs run."""
+    assert chain.python27 is not None  # noqa: S101
+    python = chain.cluster.path(chain.python27)
+    advice = "how to install it: see the page on pyhrf itself of the documentation"
+    # Not imported: it would write its configuration to the home there.
+    code = (
+        "import sys, pkg_resources; "
+        "print(sys.version.split()[0] + ' ' + pkg_resources.get_distribution('pyhrf').version)"
+    )
+    done = chain.cluster.connection.run([python, "-c", code])
+    if done.status != 0:
+        told = (done.err.strip().splitlines() or [f"exit status {done.status}"])[-1]
+        raise BrokenError(f"{python} has no pyhrf: {told}", advice)
+    version, pyhrf = done.out.decode(errors="replace").split()[-2:]
+    command = posixpath.join(posixpath.dirname(python), "pyhrf_jde_estim")
+    if not version.startswith("2.7") or not _exists(chain, command):
+        raise BrokenError(f"{python} is Python {version}; {command} has to be there", advice)
+    return f"pyhrf {pyhrf}, Python {version}, {command}"
+
+
 SITE = (
     Check("remote_path", ("files",), remote_path),
     Check("remote_python", ("files",), remote_python),
@@ -163,3 +184,5 @@ SITE = (
     Check("scheduler", ("files",), scheduler),
     Check("job", ("remote_path", "packages", "scheduler"), job),
 )
+#: Done on request.
+PYHRF = Check("pyhrf", ("files",), pyhrf27)

@@ -6,7 +6,7 @@ import codecs
 import io
 import os
 import pickle
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,7 @@ _KNOWN: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
     ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "defaultdict"): defaultdict,
     ("copy_reg", "_reconstructor"): _rebuild,
     ("_codecs", "encode"): codecs.encode,
     ("__builtin__", "object"): object,

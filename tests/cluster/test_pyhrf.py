@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 
 from pyhrf_parallel.commands.cli import run as run_command
 from pyhrf_parallel.pyhrf27 import PyhrfTreatment
-from tests.cluster.one_node import OneNode
 from tests.pyhrf27.conftest import python27, vem, xml_files  # noqa: F401
 
 pytestmark = [
@@ -26,7 +24,6 @@ def test_every_byte_is_pyhrfs(
     vem: Path,  # noqa: F811
     python27: Path,  # noqa: F811
     tmp_path: Path,
-    cluster: OneNode,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     treatment = PyhrfTreatment.from_xml(vem)
@@ -38,6 +35,10 @@ def test_every_byte_is_pyhrfs(
     subprocess.run(
         list(map(str, command)), check=True, cwd=tmp_path, env=home, stdout=subprocess.DEVNULL
     )
+    assert run_command(["doctor", "--no-job", "--python27", str(python27)]) == 0
+    assert "pyhrf 0.5.0" in capsys.readouterr().out
+    assert run_command(["doctor", "--no-job", "--python27", "/usr/bin/python3"]) == 1
+    assert "/usr/bin/python3 has no pyhrf" in capsys.readouterr().out
     out = tmp_path / "out"
     argv = ["jde", str(vem), "--output", str(out), "--cluster", "--python", str(python27)]
     assert run_command(argv) == 0, capsys.readouterr().err
@@ -48,6 +49,3 @@ def test_every_byte_is_pyhrfs(
         if (out / path.name).read_bytes() != path.read_bytes()
     ]
     assert different == ["jde_vem_analysis_duration.nii"]
-    shutil.rmtree(
-        cluster.home / ".pyhrf"
-    )  # its own configuration, which it writes when it is imported

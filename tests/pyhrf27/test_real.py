@@ -13,6 +13,7 @@ import pytest
 from pyhrf_parallel import TreatmentError, run_soma_workflow
 from pyhrf_parallel.commands.cli import run as run_command
 from pyhrf_parallel.pyhrf27 import PyhrfTreatment, load_results
+from tests.pyhrf27.conftest import write_config
 
 pytestmark = [pytest.mark.pyhrf27, pytest.mark.timeout(900)]  # it may have to be built
 
@@ -100,23 +101,37 @@ def test_a_region_whose_analysis_crashes(
     assert "hrf" in found
 
 
-SURFACE = """
+CONFIGURE = """
 import sys
-from pyhrf.core import FmriData
+from pyhrf import get_data_file_name
+from pyhrf.core import FmriData, FMRISessionVolumicData
 from pyhrf.ui.treatment import FMRITreatment
 from pyhrf.ui.vb_jde_analyser import JDEVEMAnalyser
 from pyhrf.xmlio import to_xml
-treatment = FMRITreatment(FmriData.from_surf_ui(), JDEVEMAnalyser(nItMin=2, nItMax=3), output_dir=".")
+data, analyser = %s
+treatment = FMRITreatment(data, analyser, output_dir=".")
 open(sys.argv[1], "w").write(to_xml(treatment, "fMRI_treatment"))
+print(list(map(int, treatment.dump_roi_datasets(dry=True)[1])))
 """
+VEM = "JDEVEMAnalyser(nItMin=2, nItMax=3)"
+SURFACE = f"FmriData.from_surf_ui(), {VEM}"
+SESSIONS = f"FmriData.from_vol_ui([FMRISessionVolumicData(), FMRISessionVolumicData()]), {VEM}"
+
+
+def configure(config: Path, what: str, python27: Path) -> list[int]:
+    """Let pyhrf write a configuration; return the regions that it finds."""
+    command = [python27, "-c", CONFIGURE % what, config]
+    done = subprocess.run(
+        list(map(str, command)), check=True, cwd=config.parent, stdout=subprocess.PIPE, text=True
+    )
+    return list(map(int, done.stdout.splitlines()[-1].strip("[]").split(",")))
 
 
 def test_data_of_a_surface(python27: Path, tmp_path: Path) -> None:
-    config = tmp_path / "surface.xml"
-    command = [python27, "-c", SURFACE, config]
-    subprocess.run(list(map(str, command)), check=True, cwd=tmp_path, stdout=subprocess.DEVNULL)
-    by_pyhrf(config, tmp_path / "serial", python27)
-    treatment = PyhrfTreatment.from_xml(config, python=str(python27))
+    regions = configure(tmp_path / "surface.xml", SURFACE, python27)
+    by_pyhrf(tmp_path / "surface.xml", tmp_path / "serial", python27)
+    treatment = PyhrfTreatment.from_xml(tmp_path / "surface.xml", python=str(python27))
+    assert list(treatment.roi_sizes) == regions
     assert treatment.roi_sizes == {38: 24, 39: 24, 36: 15}
     as_jobs({"one": treatment}, tmp_path / "jobs")
     expected = sorted((tmp_path / "serial").iterdir())
@@ -127,6 +142,22 @@ def test_data_of_a_surface(python27: Path, tmp_path: Path) -> None:
         if (tmp_path / "jobs" / "one" / path.name).read_bytes() != path.read_bytes()
     ]
     assert [name for name in different if "analysis_duration" not in name] == []
+
+
+def test_several_sessions(python27: Path, tmp_path: Path) -> None:
+    regions = configure(tmp_path / "sessions.xml", SESSIONS, python27)
+    treatment = PyhrfTreatment.from_xml(tmp_path / "sessions.xml", python=str(python27))
+    assert list(treatment.roi_sizes) == regions
+    assert treatment.roi_shapes() == [(250, 640), (250, 632)]
+
+
+def test_mcmc(xml_files: Path, real_data: Path, python27: Path, tmp_path: Path) -> None:
+    """It does not heed its seed: there is nothing to compare with but that it works."""
+    config = write_config(xml_files / "mcmc.xml", real_data, tmp_path)
+    treatment = PyhrfTreatment.from_xml(config, python=str(python27))
+    assert len(as_jobs({"one": treatment}, tmp_path / "jobs")["one"]) == 2
+    made = {path.name for path in (tmp_path / "jobs" / "one").iterdir()}
+    assert {"result.pck", "jde_mcmc_hrf_pm.nii"} <= made
 
 
 def test_two_subjects_and_the_command(
