@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import nibabel as nib
@@ -14,6 +15,8 @@ import numpy as np
 import pandas as pd
 from measuring import HERE, Contender, Row, against, in_turns, process, timed
 
+from pyhrf_parallel import run_soma_workflow
+from pyhrf_parallel.pyhrf27.treatment import SPLIT_SCRIPT, PyhrfTreatment
 from pyhrf_parallel.treatment_jobs.graph import Description, build_graph
 from pyhrf_parallel.treatments import FmriData, GLMAnalyser, ROITreatment
 
@@ -179,9 +182,87 @@ def _field(text: str, name: str) -> int:
     return next((int(line.split()[1]) for line in text.splitlines() if line.startswith(name)), 0)
 
 
+def pyhrf() -> list[Row]:
+    """Run pyhrf itself region by region: beside what its commands take by themselves."""
+    sys.path.append(str(HERE.parent))
+    from tests.pyhrf27.environment import CannotBuildError, find_pyhrf27
+
+    shared = HERE.parent.parent / "shared"
+    try:
+        python27 = find_pyhrf27()
+    except CannotBuildError as error:
+        print(f"no pyhrf: {error}", file=sys.stderr)
+        return []
+    rows = []
+    with tempfile.TemporaryDirectory() as directory:
+        place = Path(directory)
+        for regions in (2, 20):
+            config = _pyhrf_config(shared, place, regions)
+            treatment = PyhrfTreatment.from_xml(config, str(python27))
+            treatment.set_init_param("make_outputs", False)
+            ours = timed(_run_pyhrf, treatment, place / f"out-{regions}")()
+            split, estimate, merge = _by_hand(treatment, place / f"by-hand-{regions}", config)
+            slots = 2
+            ideal = split + regions / slots * estimate + merge
+            told = (
+                f"split {split:.1f} s + {regions}/{slots} x {estimate:.2f} s + merge {merge:.1f} s"
+            )
+            work = f"pyhrf's VEM of {regions} regions, 2 jobs here"
+            rows.append(against("treatment-pyhrf", work, ours, (told, ideal), 1.1))
+    return rows
+
+
+def _pyhrf_config(shared: Path, place: Path, regions: int) -> Path:
+    """Write VEM's configuration, for a parcellation of the same voxels into so many regions."""
+    data = shared / "data"
+    image = nib.load(data / "subj0_parcellation.nii.gz")
+    labels = np.asanyarray(image.dataobj).astype(np.int16)
+    if regions > 2:
+        inside = labels != 0
+        labels[inside] = np.arange(inside.sum()) * regions // inside.sum() + 1
+    mask = place / f"mask-{regions}.nii"
+    nib.save(nib.Nifti1Image(labels, image.affine), mask)
+    root = ET.parse(shared / "pyhrf-xml" / "vem.xml").getroot()  # noqa: S314  (known)
+    found = root.find("fmri_data")
+    assert found is not None
+    for element in found.iter():
+        if element.tag == "mask_file":
+            element.text = str(mask)
+        elif element.tag == "bold_file":
+            element.text = str(data / "subj0_bold_session0.nii.gz")
+    path = place / f"vem-{regions}.xml"
+    path.write_text(ET.tostring(root, encoding="unicode"))
+    return path
+
+
+def _run_pyhrf(treatment: PyhrfTreatment, out: Path) -> None:
+    run_soma_workflow(
+        {"one": treatment}, None, None, None, None, None, None, {"one": out}, "JDE", True, n_jobs=2
+    )
+
+
+def _by_hand(treatment: PyhrfTreatment, place: Path, config: Path) -> tuple[float, float, float]:
+    """Measure the commands one by one; of the regions, the median of three."""
+    place.mkdir()
+    files, _ = treatment.dump_roi_datasets(dry=True, output_dir=str(place))
+    split = [treatment.python, *map(str, (SPLIT_SCRIPT, "-c", config, "-v", "1", "-d", place))]
+    estimate = [*treatment.estimation_command, "-c", config, "-r"]
+    merge = [str(Path(sys.executable).with_name("pyhrf_pack_results")), "-o", place / "result.pck"]
+
+    def seconds(*words: object) -> float:
+        command = list(map(str, words))
+        return timed(subprocess.run, command, check=True, cwd=place, stdout=subprocess.DEVNULL)()
+
+    taken = seconds(*split)
+    regions = statistics.median(seconds(*estimate, file) for file in files[:3])
+    results = [file.replace("roidata", "result") for file in files[:3]]
+    return taken, regions, seconds(*merge, *results)
+
+
 CASES = {
     "treatment-graph": graph,
     "treatment-500": many_regions,
     "treatment-serial": serial,
     "treatment-split": split,
+    "treatment-pyhrf": pyhrf,
 }
