@@ -39,7 +39,7 @@ def collect_treatments(run: TreatmentRun, *, keep: bool, no_wait: bool, as_json:
     treatments = run.treatments()
     rows = []
     for name, found in collected.items():
-        write_outputs(treatments[name], found)
+        write_outputs(treatments.get(name), found)
         regions = len(found.subject.roi_ids)
         rows.append(
             {"treatment": name, "regions": regions, "failed": len(found.failures),

@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyhrf_parallel.cluster.here import RunHere
-from pyhrf_parallel.errors import OptionError, TreatmentDataError, TreatmentError
+from pyhrf_parallel.errors import (
+    NotShippableError,
+    OptionError,
+    TreatmentDataError,
+    TreatmentError,
+)
 from pyhrf_parallel.files import private_directory
 from pyhrf_parallel.treatment_jobs.estimating import EstimateByCommand, Estimator
 from pyhrf_parallel.treatment_jobs.graph import ARCHIVE, CONFIG, RESULT, SPLIT_COMMAND
@@ -103,7 +108,7 @@ def stage(name: str, treatment: Treatment, exec_cmd: Command, split_cmd: Command
     output = None
     if isinstance(treatment, MakesOutputsThere):
         output = treatment.output_command(RESULT, ARCHIVE)
-    elsewhere = copy.deepcopy(treatment)
+    elsewhere = _copy(name, treatment)
     elsewhere.set_init_param("make_outputs", False)
     if isinstance(elsewhere, RenamesFiles):
         elsewhere.replace_data_files(renamed)
@@ -131,6 +136,17 @@ def _check_interface(name: str, treatment: Any) -> None:
             f"treatment {name!r} is a {type(treatment).__name__} without {', '.join(missing)}: see "
             "pyhrf_parallel.treatments.Treatment"
         )
+
+
+def _copy(name: str, treatment: Treatment) -> Treatment:
+    """Return what may be changed: the caller's stays as it is."""
+    try:
+        return copy.deepcopy(treatment)
+    except Exception as error:
+        raise NotShippableError(
+            f"treatment {name!r} cannot be copied ({type(error).__name__}: {error}); it should hold the names "
+            "of what it reads, and nothing that is open"
+        ) from error
 
 
 def words_of(option: str, command: str | Sequence[str]) -> list[str]:

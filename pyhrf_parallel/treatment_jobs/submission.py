@@ -101,7 +101,7 @@ class Submission:
         require("soma_workflow", "remote_cluster", "cluster")
         require("psutil", "remote_cluster", "cluster")
         run_id = new_run_id()
-        kept = cloudpickle.dumps(self._treatments)
+        kept = _dumps(self._treatments)
         with private_directory() as directory, ExitStack() as undo:
             run = self._make_place(run_id, undo)
             for staged, place in zip(self._staged, run.places, strict=True):
@@ -208,6 +208,15 @@ class Submission:
                 host=self._request.address, path=str(self._results[0]),
             )  # fmt: skip
         return reached
+
+
+def _dumps(treatments: Mapping[str, Treatment]) -> bytes:
+    """Keep the treatments for another process; one that cannot be kept makes no outputs there."""
+    try:
+        content: bytes = cloudpickle.dumps(dict(treatments))
+    except Exception:  # whatever a treatment holds
+        content = cloudpickle.dumps({})
+    return content
 
 
 def _can_reach(run: RemoteRun, address: str, directory: Path) -> bool:

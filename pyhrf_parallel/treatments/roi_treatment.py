@@ -76,6 +76,9 @@ class ROITreatment:
         self.result_dump_file = None if result_dump_file is None else os.fspath(result_dump_file)
         #: When the jobs of a run on a cluster ran, for the report.
         self.timeline: list[JobSpan] = []
+        # Of a part: the whole treatment, and the results that it has already.
+        self._whole_treatment: ROITreatment | None = None
+        self._kept: dict[int, Result] = {}
 
     @classmethod
     def from_xml(cls, text: str) -> Self:
@@ -227,18 +230,24 @@ class ROITreatment:
         if parallel not in _MODES:
             raise ValueError(f"parallel is {parallel!r}; accepted: None, 'local', 'cluster'")
         self._check_output()
-        kept = self._kept() if retry_failed else {}
+        kept = self._load_kept() if retry_failed else {}
         wanted = [roi_id for roi_id in self.fmri_data.roi_ids if roi_id not in kept]
         failed: list[Failure] = []
         found: dict[int, Result] = {}
         if parallel == "cluster" and wanted:
             given = {"n_jobs": n_jobs, "rois_per_job": rois_per_job, "resources": resources}
-            found, failed = self._run_jobs(wanted, retries=retries, config=config, **given)
+            part = self._part(wanted, kept)
+            found, failed = part._run_jobs(  # noqa: SLF001
+                retries=retries, config=config, **given
+            )
+            self.timeline = part.timeline
         elif wanted:
             mode = "serial" if parallel is None else "local"
             found, failed = self._map(wanted, mode, n_jobs, retries, config)
         results = [(kept | found)[roi_id] for roi_id in self.fmri_data.roi_ids]
         self.output(results)
+        if kept:
+            self._retried_path.unlink(missing_ok=True)
         if failed:
             hint = "run(retry_failed=True) analyses the failed regions only"
             raise as_error(
@@ -270,26 +279,37 @@ class ROITreatment:
         """
         self._check_output()
         return self._submit(
-            self.fmri_data.roi_ids, n_jobs=n_jobs, rois_per_job=rois_per_job, resources=resources,
+            n_jobs=n_jobs, rois_per_job=rois_per_job, resources=resources,
             retries=retries, config=config,
         )  # fmt: skip
 
-    def _submit(self, wanted: list[int], **options: Any) -> TreatmentRun:
-        name = Path(self.output_dir).name or "treatment"
-        part = copy.copy(self)
-        part.fmri_data = self.fmri_data.only(wanted)
-        places = {name: self.result_path.parent}
-        return submit_treatments({name: part}, places, label="regions", **options)
+    @property
+    def _retried_path(self) -> Path:
+        """Where the result of a part goes: that of the whole stays until both are one."""
+        return self.result_path.with_name(f".retried-{self.result_path.name}")
 
-    def _run_jobs(
-        self, wanted: list[int], **options: Any
-    ) -> tuple[dict[int, Result], list[Failure]]:
-        with self._submit(wanted, **options) as run:
+    def _part(self, wanted: list[int], kept: dict[int, Result]) -> ROITreatment:
+        """Return the treatment of some regions; the others have results."""
+        if not kept:
+            return copy.copy(self)
+        part = copy.copy(self)
+        part._whole_treatment, part._kept = self, kept  # noqa: SLF001
+        part.fmri_data = self.fmri_data.only(wanted)
+        part.result_dump_file = str(self._retried_path)
+        return part
+
+    def _submit(self, **options: Any) -> TreatmentRun:
+        name = Path(self.output_dir).name or "treatment"
+        places = {name: self.result_path.parent}
+        return submit_treatments({name: self}, places, label="regions", **options)
+
+    def _run_jobs(self, **options: Any) -> tuple[dict[int, Result], list[Failure]]:
+        with self._submit(**options) as run:
             (collected,) = finish(run).values()
         if collected.problem:
             raise_failures([collected])
         self.timeline = collected.timeline
-        results = zip(wanted, collected.results, strict=True)
+        results = zip(self.fmri_data.roi_ids, collected.results, strict=True)
         return {
             roi_id: self._whole(roi_id, result) for roi_id, result in results
         }, collected.failures
@@ -331,6 +351,8 @@ class ROITreatment:
         """
         ids = self.fmri_data.roi_ids
         results = [self._whole(i, result) for i, result in zip(ids, results, strict=True)]
+        if self._whole_treatment is not None:
+            return self._output_with_kept(dict(zip(ids, results, strict=True)))
         self.result_path.parent.mkdir(parents=True, exist_ok=True)
         write_then_rename(self.result_path, pickle.dumps(list(results), 5))
         if not self.make_outputs:
@@ -342,6 +364,16 @@ class ROITreatment:
         )
         return [self.result_path, *made]
 
+    def _output_with_kept(self, found: dict[int, Result]) -> list[Path]:
+        """Write the results of the whole treatment, of which this one is a part."""
+        whole = self._whole_treatment
+        assert whole is not None  # noqa: S101
+        whole.timeline = self.timeline
+        all_of_them = [(self._kept | found)[roi_id] for roi_id in whole.fmri_data.roi_ids]
+        written = whole.output(all_of_them)
+        self.result_path.unlink(missing_ok=True)
+        return written
+
     def _check_output(self) -> None:
         """Find out before hours of work whether their result can be written."""
         for directory in (Path(self.output_dir), self.result_path.parent):
@@ -349,7 +381,7 @@ class ROITreatment:
             if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
                 raise TreatmentError(f"{directory} cannot be written to ({existing} does not let)")
 
-    def _kept(self) -> dict[int, Result]:
+    def _load_kept(self) -> dict[int, Result]:
         if not self.result_path.exists():
             return {}
         return {r[0].roi_id: r for r in load_results(self.result_path) if r[2] == OK}

@@ -5,21 +5,25 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from docs.examples.own_treatment import TableTreatment
 from pyhrf_parallel import (
     NotShippableError,
     OptionError,
     ParallelError,
     TreatmentDataError,
     TreatmentError,
+    submit_treatments,
 )
+from pyhrf_parallel.commands.cli import run as run_command
 from pyhrf_parallel.treatment_jobs.staging import stage
-from tests.treatment_jobs.conftest import run_here, table
+from tests.treatment_jobs.conftest import ESTIMATE, SPLIT, run_here, table
 
 
 def test_the_callers_treatment_stays_as_it_is(tmp_path: Path) -> None:
@@ -89,6 +93,31 @@ def test_what_is_no_treatment(home: Path) -> None:
     refuse({}, home, "a dict without .*dump_roi_datasets", TreatmentError)
 
 
+def test_one_that_cannot_be_copied(tmp_path: Path, home: Path) -> None:
+    treatment = table(tmp_path)
+    vars(treatment)["lock"] = threading.Lock()
+    refuse(treatment, home, "'one' cannot be copied", NotShippableError)
+
+
+def test_one_that_cannot_be_kept(
+    tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is collected in another process all the same; only its outputs are not made there."""
+
+    class Stubborn(TableTreatment):
+        def __reduce__(self) -> Any:
+            raise TypeError("not me")
+
+        def __deepcopy__(self, _memo: Any) -> Any:
+            return type(self)(self.table)
+
+    treatment = Stubborn(table(tmp_path).table)
+    paths = {"one": tmp_path / "out"}
+    submit_treatments({"one": treatment}, paths, exec_cmd=ESTIMATE, split_cmd=SPLIT).close()
+    assert run_command(["collect", "last"]) == 0
+    assert (tmp_path / "out" / "result.pck").exists()
+
+
 def test_one_that_cannot_be_written(tmp_path: Path, home: Path) -> None:
     class Silent:
         result_dump_file = None
@@ -147,9 +176,6 @@ def test_a_result_that_could_not_be_written(tmp_path: Path, home: Path) -> None:
 
 
 def test_the_pickle_of_a_treatment_is_private(tmp_path: Path, home: Path) -> None:
-    from pyhrf_parallel import submit_treatments
-    from tests.treatment_jobs.conftest import ESTIMATE, SPLIT
-
     with submit_treatments(
         {"one": table(tmp_path)}, {"one": tmp_path / "out"}, exec_cmd=ESTIMATE, split_cmd=SPLIT
     ) as run:

@@ -14,6 +14,7 @@ import pytest
 from pyhrf_parallel import TreatmentError, TreatmentRun
 from pyhrf_parallel.commands.cli import run as run_command
 from pyhrf_parallel.treatments import (
+    Estimates,
     FmriData,
     GLMAnalyser,
     ROIData,
@@ -98,6 +99,40 @@ def test_a_failed_region_and_again(subject: Subject, tmp_path: Path) -> None:
     found = treatment.run("cluster", retry_failed=True)
     assert [value for _, value, _ in found] == [7, 2, 30]
     assert ran.read_text() == "7 2 30 2 "
+
+
+def test_a_retry_that_is_collected_elsewhere(
+    subject: Subject, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The earlier results are never lost, and in the end all are together."""
+    mark = tmp_path / "mark"
+
+    def fails_at_first(roi: ROIData) -> Estimates:
+        if roi.roi_id == 2 and not mark.exists():
+            raise ValueError("not yet")
+        return analyses.mean_signal(roi)
+
+    treatment = ROITreatment(subject.data(), fails_at_first, tmp_path / "out")
+    with pytest.raises(TreatmentError):
+        treatment.run("cluster")
+    with pytest.raises(TreatmentError):
+        treatment.run("cluster", retry_failed=True)
+    assert [report == "ok" for _, _, report in load_results(treatment.result_path)] == [
+        True, False, True,
+    ]  # fmt: skip
+    mark.touch()
+    before = treatment.result_path.read_bytes()
+    part = treatment._part([2], treatment._load_kept())
+    with part._submit() as run:
+        assert run.wait(60)
+        assert treatment.result_path.read_bytes() == before
+        assert run_command(["collect", run.run_id]) == 0
+    assert treatment.already_done()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "mean.nii.gz", "provenance.json", "regions.tsv", "report.html", "result.pck",
+    ]  # fmt: skip
+    means = nib.load(tmp_path / "out" / "mean.nii.gz").get_fdata()
+    assert np.isfinite(means[treatment.fmri_data.labels != 0]).all()
 
 
 def test_a_killed_region_is_marked(subject: Subject, tmp_path: Path) -> None:
