@@ -301,7 +301,10 @@ class ROITreatment:
     def _submit(self, **options: Any) -> TreatmentRun:
         name = Path(self.output_dir).name or "treatment"
         places = {name: self.result_path.parent}
-        return submit_treatments({name: self}, places, label="regions", **options)
+        # Fetched: whoever waits or collects writes the outputs of it, and may want to retry.
+        return submit_treatments(
+            {name: self}, places, label="regions", result_transfer="sftp", **options
+        )
 
     def _run_jobs(self, **options: Any) -> tuple[dict[int, Result], list[Failure]]:
         with self._submit(**options) as run:
