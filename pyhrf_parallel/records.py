@@ -126,6 +126,11 @@ def note(records: Iterable[Record], ledger: Ledger) -> None:
             ledger.note_failed(index)
 
 
+def is_return(record: Record) -> bool:
+    """Tell whether a record is of tasks that have returned."""
+    return record[0] in _RETURNED
+
+
 def _is_old(kind: str, index: int, ledger: Ledger) -> bool:
     """Tell whether a record says nothing new: a task that has failed may return in another attempt."""
     return ledger.has_returned(index) if kind in _RETURNED else ledger.is_settled(index)

@@ -156,7 +156,8 @@ class Run:
         # The results that are here already may be ahead of the engine's last word.
         known = self._outcomes
         settled, failed = max((state.settled, state.failed), (known.settled, known.failed))
-        phase = "done" if self._is_over(state, settled) else state.phase
+        ended = state.phase in ("failed", "cancelled") and not self._outcomes.complete
+        phase = "done" if not ended and self._is_over(state, settled) else state.phase
         told = [state.error, *(f"{group}: {text}" for group, text in state.problems.items())]
         return RunStatus(
             phase, self.manifest.tasks, settled - failed, failed, state.jobs,

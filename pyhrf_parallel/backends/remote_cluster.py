@@ -10,6 +10,7 @@ from pyhrf_parallel.cluster.embedded import EmbeddedEngine
 from pyhrf_parallel.cluster.following import Follower
 from pyhrf_parallel.cluster.layout import Plan
 from pyhrf_parallel.configuration import Configuration
+from pyhrf_parallel.errors import ClusterConnectionError
 from pyhrf_parallel.files import private_directory
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Outcomes, Work, count_workers
@@ -56,8 +57,13 @@ def _run_on_cluster(work: Work, outcomes: Outcomes, configuration: Configuration
     with start_run(work, configuration) as run:
         try:
             run.follow(outcomes)
-        finally:  # after Ctrl-C too: whoever wants to leave it running submits it
+        except ClusterConnectionError as error:  # it goes on without us
+            error.add_note(f"The run goes on: pyhrf-parallel collect {run.run_id} -o FILE")
+            raise
+        except BaseException:  # Ctrl-C, too: whoever wants to leave it running submits it
             run.clean()
+            raise
+        run.clean()
 
 
 BACKEND = RemoteClusterBackend()

@@ -13,6 +13,7 @@ mode, in which it listens on no network.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import sys
@@ -25,10 +26,10 @@ from pathlib import Path
 from soma_workflow import constants
 
 from pyhrf_parallel.cluster import slurm, soma
-from pyhrf_parallel.cluster.layout import ENGINE_LOG, RECORDS, JobRow, Plan, State
+from pyhrf_parallel.cluster.layout import EARLIER, ENGINE_LOG, RECORDS, JobRow, Plan, State
 from pyhrf_parallel.cluster.stages import Job, StageRun, WholeMap, make_stages
 from pyhrf_parallel.files import remove_directory
-from pyhrf_parallel.records import PART, RecordFile, RecordStream, lost, note
+from pyhrf_parallel.records import PART, RecordFile, RecordStream, is_return, lost, note
 from pyhrf_parallel.runner import Cursor
 from pyhrf_parallel.tasks import Ledger
 from pyhrf_parallel.worker import PAYLOAD, describe_death, read_log_tail
@@ -67,6 +68,8 @@ class Engine:
         self._rows: dict[str, JobRow] = {}  # by the file names of the jobs
         self._written: State | None = None
         self._records = RecordFile(f"engine-{os.getpid()}{RECORDS}")
+        earlier = Path(EARLIER)
+        self._earlier = set(json.loads(earlier.read_bytes())) if earlier.exists() else set()
         self._broken = soma.watch_threads()
         self._controller = soma.make_controller(plan)
 
@@ -81,9 +84,8 @@ class Engine:
         vain = 0
         self._read()
         if again:
-            self._ledger.reopen_failed()
             for stage in self._stages:
-                stage.reopen()
+                stage.reopen(self._ledger)
         while not all(stage.is_over(self._ledger) for stage in self._stages):
             before = self._progress()
             jobs = self._round()
@@ -157,7 +159,10 @@ class Engine:
             stream = self._streams.setdefault(path.name.removesuffix(PART), RecordStream())
             with suppress(FileNotFoundError), path.open("rb") as file:
                 file.seek(stream.position)
-                note(stream.feed(file.read()), self._ledger)
+                records = stream.feed(file.read())
+                if path.name.removesuffix(PART) in self._earlier:
+                    records = list(filter(is_return, records))
+                note(records, self._ledger)
 
     def _account(self, stage: WholeMap | StageRun, job: Job, row: JobRow) -> None:
         """Take in how a job has ended, and find the task that it was killed with."""
@@ -181,6 +186,7 @@ class Engine:
             )
             reason = f"its job {row.scheduler_id or job.name} ended: {how}"
             self._records.write([lost(index, reason, self._tail(job.name, row, job.file))])
+            stage.discard(index)
         elif memory:
             stage.too_big[index] = stage.too_big.get(index, 0) + 1
 

@@ -16,6 +16,8 @@ from pyhrf_parallel.files import write_then_rename
 PLAN = "plan.json"
 STATE = "state.json"
 ENGINE_LOG = "engine.log"
+#: The records of attempts before the last one, by name: what failed in them is run again.
+EARLIER = "earlier.json"
 #: The end of the name of every file that holds records of tasks.
 RECORDS = ".records"
 

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from pyhrf_parallel.cluster import send_back
-from pyhrf_parallel.cluster.layout import STATE, Plan, State
-from pyhrf_parallel.files import remove_directory
+from pyhrf_parallel.cluster.layout import EARLIER, RECORDS, STATE, Plan, State
+from pyhrf_parallel.files import remove_directory, write_then_rename
+from pyhrf_parallel.records import PART
 from pyhrf_parallel.version import __version__
 from pyhrf_parallel.worker import python_command
 
@@ -122,6 +123,8 @@ def start(directory: str, *options: str) -> dict[str, Any]:
     place = Path(directory)
     _cancel_jobs(place)  # those of an engine that has died
     if options:
+        old = {path.name.removesuffix(PART) for path in place.glob(f"*{RECORDS}*")}
+        write_then_rename(place / EARLIER, json.dumps(sorted(old)).encode())
         (place / STATE).unlink(missing_ok=True)  # it says that all is over
     engine = subprocess.Popen(
         python_command("pyhrf_parallel.cluster.engine", place, *options),

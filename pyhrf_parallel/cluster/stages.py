@@ -68,8 +68,11 @@ class WholeMap:
     def account(self, job: Job, row: JobRow, why: str) -> None:
         """Take in how a step has ended: there are none."""
 
-    def reopen(self) -> None:
+    def reopen(self, ledger: Ledger) -> None:
         """Do again what comes after the tasks: nothing does."""
+
+    def discard(self, index: int) -> None:
+        """Remove what a task has left that was killed: tasks leave nothing."""
 
 
 @dataclass
@@ -113,8 +116,15 @@ class StageRun:
         workers = [self._workers(tasks, round_name)] if tasks else []
         return [*([job] for job in before if tasks), *workers, *([job] for job in after)]
 
-    def reopen(self) -> None:
-        """Do again what comes after the tasks."""
+    def discard(self, index: int) -> None:
+        """Remove what a task has left that was killed: it may be half a file."""
+        output = self.stage.outputs[index - self.stage.start]
+        Path(self.stage.place, output).unlink(missing_ok=True)
+
+    def reopen(self, ledger: Ledger) -> None:
+        """Do again what comes after the tasks, if some of them are."""
+        if self.is_over(ledger):
+            return
         for one in self.stage.after:
             Path(self._file(one) + step.DONE).unlink(missing_ok=True)
             self._done.discard(one.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +32,12 @@ def collect_treatments(run: TreatmentRun, *, keep: bool, no_wait: bool, as_json:
         check_end(run)
     try:
         with reporting(None, run.manifest.tasks, run.manifest.function) as report:
-            run.follow(Outcomes(run.work, report))
+            with suppress(SubmissionError):  # told by `collect`, with what there is
+                run.follow(Outcomes(run.work, report))
+            collected = run.collect()
     except KeyboardInterrupt:
         click.echo(f"\nRun {run.run_id} goes on, and can be collected later.", err=True)
         raise
-    collected = run.collect()
     treatments = run.treatments()
     rows = []
     for name, found in collected.items():

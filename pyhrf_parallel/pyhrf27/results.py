@@ -56,13 +56,25 @@ def _rebuild(kind: Any, _base: Any, content: Any) -> StandIn:
     return made
 
 
-def _array(*arguments: Any) -> Any:
+class _ArrayKind:
+    """Stands for numpy's array class, which makes an array of any bytes if it is called."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        raise TreatmentDataError("an array is not made like that")
+
+
+def _array(kind: Any, _shape: Any, _type: Any) -> Any:
+    """Return an empty array, whose state follows."""
+    if kind is not _ArrayKind:
+        raise TreatmentDataError(f"{kind!r} is no array")
     from numpy._core.multiarray import _reconstruct
 
-    return _reconstruct(*arguments)
+    return _reconstruct(np.ndarray, (0,), b"b")
 
 
 def _scalar(dtype: Any, content: Any) -> Any:
+    if not isinstance(dtype, np.dtype) or dtype.hasobject:
+        raise TreatmentDataError("a number is not made of objects")
     data = content.encode("latin1") if isinstance(content, str) else content
     return np.frombuffer(data, dtype)[0]
 
@@ -70,7 +82,7 @@ def _scalar(dtype: Any, content: Any) -> Any:
 _KNOWN: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "_reconstruct"): _array,
     ("numpy.core.multiarray", "scalar"): _scalar,
-    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "ndarray"): _ArrayKind,
     ("numpy", "dtype"): np.dtype,
     ("collections", "OrderedDict"): OrderedDict,
     ("collections", "defaultdict"): defaultdict,

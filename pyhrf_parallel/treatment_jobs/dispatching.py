@@ -10,7 +10,7 @@ from typing import Any
 
 from pyhrf_parallel.cluster.resources import with_server
 from pyhrf_parallel.configuration import ConfigSource, load_configuration
-from pyhrf_parallel.errors import OptionError, TransferError, TreatmentError
+from pyhrf_parallel.errors import OptionError, SubmissionError
 from pyhrf_parallel.progress import ProgressOption, reporting
 from pyhrf_parallel.tasks import OnError, Outcomes
 from pyhrf_parallel.treatment_jobs.interface import Treatment
@@ -201,8 +201,7 @@ def run_soma_workflow(  # noqa: PLR0917  (the original's)
     if make_outputs:
         for name, found in collected.items():
             write_outputs(treatments[name], found)
-    if on_error == "raise":
-        raise_failures(collected.values())
+    raise_failures(collected.values(), only_problems=on_error == "return")
     results = {name: found.results for name, found in collected.items()}
     return results if return_all else list(results.values())[-1]
 
@@ -212,17 +211,18 @@ def finish(run: TreatmentRun, progress: ProgressOption = None) -> dict[str, Coll
 
     Raises
     ------
-    TransferError, TreatmentError
-        If results cannot be brought here, or read; the run is kept then.
+    Exception
+        If the run cannot be followed, or results cannot be brought here or read; the run is kept then.
     """
     try:
         with reporting(progress, run.manifest.tasks, run.manifest.function) as report:
-            run.follow(Outcomes(run.work, report))
+            with suppress(SubmissionError):  # told by `collect`, with what there is
+                run.follow(Outcomes(run.work, report))
             collected = run.collect()
-    except (TransferError, TreatmentError) as error:
+    except Exception as error:  # the run goes on, or holds what others have computed for hours
         error.add_note(_how_to_go_on(run))
         raise
-    except BaseException:
+    except BaseException:  # Ctrl-C
         run.clean()
         raise
     stuck = [found for found in collected.values() if found.problem and found.has_finished_regions]

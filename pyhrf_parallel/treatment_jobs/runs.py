@@ -15,7 +15,12 @@ from typing import Any
 from pyhrf_parallel.cluster.layout import State
 from pyhrf_parallel.cluster.manifests import Manifest, directory_of
 from pyhrf_parallel.cluster.step import DONE
-from pyhrf_parallel.errors import RunNotFoundError, TreatmentError
+from pyhrf_parallel.errors import (
+    RunNotFoundError,
+    SubmissionError,
+    TransferError,
+    TreatmentError,
+)
 from pyhrf_parallel.files import private_directory
 from pyhrf_parallel.runs import Run
 from pyhrf_parallel.treatment_jobs.failures import Failure, as_error, crash_report, tell
@@ -148,14 +153,10 @@ class TreatmentRun(Run):
         ------
         TransferError
             If a result cannot be brought here.
-        SubmissionError
-            If the jobs could not be run at all.
         """
-        self.wait()
-        content = self._connected().state()
-        state = State.loads(content)
-        if state.phase == "failed":
-            self._look()  # which raises the reason
+        with suppress(SubmissionError):  # the engine has given up: what there is is told below
+            self.wait()
+        state = State.loads(self._connected().state())
         return {s.name: self._collect(n, s, state) for n, s in enumerate(self.subjects)}
 
     def results(self, *, on_error: str = "raise") -> dict[str, list[Any]]:
@@ -173,8 +174,7 @@ class TreatmentRun(Run):
             Naming treatments, regions and reasons.
         """
         collected = self.collect()
-        if on_error == "raise":
-            raise_failures(collected.values())
+        raise_failures(collected.values(), only_problems=on_error == "return")
         return {name: one.results for name, one in collected.items()}
 
     def retry(self) -> None:
@@ -183,12 +183,25 @@ class TreatmentRun(Run):
         Raises
         ------
         TreatmentError
-            If the run is not over yet.
+            If the run is not over yet, or what is needed for that was removed.
         """
-        if not self.wait(timeout=0):
+        content = self._connected().state()
+        if not content or State.loads(content).phase == "running":
             raise TreatmentError(f"run {self.run_id} is not over")
+        for number, subject in enumerate(self.subjects):
+            if self._step(number, CLEAN) is not None and self._has_failed(subject):
+                raise TreatmentError(
+                    f"treatment {subject.name!r} cannot be run again: its result was sent by scp, and its "
+                    "files were removed then"
+                )
         self._connected().start_again()
         self._outcomes.reopen_failed()
+
+    def _has_failed(self, subject: Subject) -> bool:
+        with suppress(SubmissionError):
+            self._look()
+        last = subject.start + len(subject.roi_ids)
+        return any(subject.start <= index < last for index in self._outcomes.failures)
 
     def treatments(self) -> dict[str, Any]:
         """Return the treatments themselves, as they were submitted.
@@ -206,12 +219,13 @@ class TreatmentRun(Run):
         return treatments
 
     def _collect(self, number: int, subject: Subject, state: State) -> Collected:
-        found = Collected(subject, problem=state.problems.get(subject.label, ""))
-        if state.phase == "cancelled":
-            found.problem = "the run was cancelled"
+        found = Collected(subject, problem=_problem(state, subject))
         indices = range(subject.start, subject.start + len(subject.roi_ids))
         merged = self._step(number, MERGE)
-        by_file = {} if merged is None else self._fetch(subject, merged["outputs"])
+        is_here = subject.is_sent and self._step(number, BRING_BACK) is not None
+        by_file = {} if merged is None else self._fetch(subject, merged["outputs"], is_here=is_here)
+        if merged is None and not found.problem:
+            found.problem = "its results were not merged"
         sizes: Sequence[int | None] = subject.n_voxels or [None] * len(subject.roi_ids)
         rows = zip(indices, subject.roi_ids, subject.files, sizes, strict=True)
         for index, roi_id, file, n_voxels in rows:
@@ -231,7 +245,8 @@ class TreatmentRun(Run):
                 found.results.append(value)
                 continue
             found.failures.append(failure)
-            found.results.append(value or (None, None, failure.details or failure.reason))
+            nothing = (None, None, failure.details or failure.reason)
+            found.results.append(nothing if value is None else value)
         if merged is None:
             found.results.clear()
         if self._step(number, OUTPUT) is not None:
@@ -239,10 +254,10 @@ class TreatmentRun(Run):
         found.timeline = list(self._timeline(number, subject, indices))
         return found
 
-    def _fetch(self, subject: Subject, outputs: Sequence[str]) -> dict[str, Any]:
+    def _fetch(self, subject: Subject, outputs: Sequence[str], *, is_here: bool) -> dict[str, Any]:
         """Bring the result of a treatment here; return those of its regions, by their files."""
         path = Path(subject.result_path)
-        if not subject.is_sent:
+        if not is_here:
             self._connected().fetch(f"{subject.place}/{RESULT}", path)
         treatment = self.treatments().get(subject.name)
         try:
@@ -262,8 +277,15 @@ class TreatmentRun(Run):
         with private_directory() as directory:
             archive = directory / ARCHIVE
             self._connected().fetch(f"{subject.place}/{ARCHIVE}", archive)
-            with tarfile.open(archive) as content:
-                content.extractall(Path(subject.result_path).parent, filter="data")
+            place = Path(subject.result_path).parent
+            try:
+                with tarfile.open(archive) as content:
+                    content.extractall(place, filter="data")
+            except (OSError, tarfile.TarError) as error:
+                raise TransferError(
+                    f"the outputs of {subject.name!r} did not get to {place}: {error}",
+                    path=str(place),
+                ) from error
 
     def _step(self, number: int, name: str) -> dict[str, Any] | None:
         """Return what a step has noted at its end; None if it did not end well."""
@@ -284,6 +306,15 @@ class TreatmentRun(Run):
         return sorted(spans, key=lambda span: span.began)
 
 
+def _problem(state: State, subject: Subject) -> str:
+    """Return why a treatment ended early; empty if it did not."""
+    if state.phase == "cancelled":
+        return "the run was cancelled"
+    if state.phase == "failed":
+        return f"the jobs could not be run on {state.host}: {state.error}"
+    return state.problems.get(subject.label, "")
+
+
 def write_outputs(treatment: Any, found: Collected) -> None:
     """Let a treatment make files for people, if it can."""
     if isinstance(treatment, MakesOutputs) and found.results:
@@ -293,8 +324,15 @@ def write_outputs(treatment: Any, found: Collected) -> None:
         treatment.output(found.results)
 
 
-def raise_failures(collected: Iterable[Collected]) -> None:
+def raise_failures(collected: Iterable[Collected], *, only_problems: bool = False) -> None:
     """Raise an error that tells all that failed, if something did.
+
+    Parameters
+    ----------
+    collected : iterable of Collected
+        What has come.
+    only_problems : bool
+        Whether single regions may fail, if their treatment has a result.
 
     Raises
     ------
@@ -307,7 +345,7 @@ def raise_failures(collected: Iterable[Collected]) -> None:
         subject = one.subject
         if one.problem:
             lines.append(f"treatment {subject.name!r} ended early: {one.problem}")
-        if one.failures:
+        if one.failures and (one.problem or not only_problems):
             where = subject.result_path if one.results else ""
             name = f"treatment {subject.name!r}"
             lines += tell(name, len(subject.roi_ids), one.failures, where)

@@ -18,8 +18,11 @@ from pyhrf_parallel.treatment_jobs.graph import (
     build_graph,
     region_group,
 )
-from pyhrf_parallel.treatment_jobs.interface import Treatment
+from pyhrf_parallel.treatment_jobs.interface import EstimatesItself, Treatment
 from pyhrf_parallel.treatment_jobs.staging import send_inputs, stage
+
+#: What analyses the regions of our own treatments.
+OWN_ESTIMATION = "pyhrf_roi_estim"
 
 if TYPE_CHECKING:  # paramiko is needed on clusters only
     from pyhrf_parallel.cluster.remote import RemoteRun
@@ -87,11 +90,13 @@ def prepare_treatment_jobs(  # noqa: PLR0917  (the original's)
         If soma-workflow is not installed.
     """
     require("soma_workflow", "remote_cluster", "cluster")
+    if exec_cmd is None and isinstance(treatment, EstimatesItself):
+        exec_cmd = OWN_ESTIMATION  # a command needs the analyser in the XML
     staged = stage("treatment", treatment, exec_cmd)
     path = f"{os.fspath(local_result_path).rstrip('/')}/{RESULT}"
     described = Description(
-        label_for_cluster, staged.regions, remote_path, staged.estimate, inputs=list(staged.inputs),
-        send_to=(f"{local_user}@{local_host}", path),
+        label_for_cluster, staged.regions, remote_path, staged.estimate, staged.split,
+        list(staged.inputs), send_to=(f"{local_user}@{local_host}", path),
     )  # fmt: skip
     with ExitStack() as stack:
         if remote_host is None:

@@ -66,12 +66,12 @@ def _last(what: Description) -> list[Step]:
 
 
 def _is_memory(option: str) -> bool:
-    return option.startswith("--mem=")
+    return option == "--mem" or option.startswith(("--mem=", "--mem-per-"))
 
 
 def with_memory(native: Sequence[str], megabytes: int) -> list[str]:
-    """Return options of ``sbatch`` that ask for so much memory."""
-    return [*(option for option in native if not _is_memory(option)), f"--mem={megabytes}M"]
+    """Return options of ``sbatch``, none of which asks for memory, with one that does."""
+    return [*native, f"--mem={megabytes}M"]
 
 
 def ask_for_memory(

@@ -197,7 +197,9 @@ def _inputs(
                     f"treatment {name!r}: {path} and {other} would be the same file where the jobs run; "
                     "rename one of them, or give the treatment a method replace_data_files"
                 )
-            own = f"{len(inputs)}_{own}"
+            number = len(inputs)
+            while (own := f"{number}_{absolute.name}") in inputs or own in taken:
+                number += 1
         inputs[own] = absolute
         renamed[path] = _HERE + own
     return inputs, renamed

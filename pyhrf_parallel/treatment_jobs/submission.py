@@ -81,6 +81,10 @@ class Submission:
         self._results = [
             _result_path(request.result_paths[name], t) for name, t in treatments.items()
         ]
+        if len(set(self._results)) < len(self._results):
+            raise TreatmentError(
+                "two treatments would write the same result: give each a directory"
+            )
         self._base = self._base_plan()
 
     def preview(self) -> TreatmentPreview:

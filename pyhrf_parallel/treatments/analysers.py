@@ -210,15 +210,16 @@ def _fixed_effect(
     """Combine a contrast over the runs that have its conditions."""
     total: Any = None
     n_runs = 0
+    wanted = {condition for condition, weight in weights.items() if weight}
     for fit, design in zip(fits, designs, strict=True):
+        if not wanted or not wanted <= set(design.names):
+            continue  # a run without events of one of them
         vector = np.array([weights.get(column, 0.0) for column in design.names])
-        if not vector.any():
-            continue  # a run without events of it
         contrast = fit.contrast(vector)
         total = contrast if total is None else total + contrast
         n_runs += 1
     if total is None:
-        raise TreatmentDataError(f"contrast {name!r}: no run has one of {', '.join(weights)}")
+        raise TreatmentDataError(f"contrast {name!r}: no run has all of {', '.join(weights)}")
     combined: Contrast = (1.0 / n_runs) * total
     return combined
 

@@ -192,6 +192,17 @@ class TestResults:
                 load_results(path)
         assert not (tmp_path / "run").exists()
 
+    def test_arrays_of_objects_are_not_made_of_bytes(self, tmp_path: Path) -> None:
+        path = tmp_path / "result.pck"
+        array = b"cnumpy\nndarray\n((I1\ntcnumpy\ndtype\n(S'O8'\nI0\nI1\ntRS'%s'\ntR." % (b"A" * 8)
+        number = b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'O8'\nI0\nI1\ntRS'%s'\ntR." % (
+            b"A" * 8
+        )
+        for content in (array, number):
+            path.write_bytes(content)
+            with pytest.raises(TreatmentDataError, match="not made"):
+                load_results(path)
+
     def test_a_damaged_file(self, tmp_path: Path) -> None:
         path = tmp_path / "result.pck"
         for content in (b"", b"(", b"garbage", pickle.dumps([1] * 50, 2)[:-5]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import pickle
 import signal
@@ -396,3 +397,73 @@ def test_the_positional_arguments_are_the_originals(tmp_path: Path) -> None:
         {"one": tmp_path / "out"}, "LABEL", True, split_cmd=SPLIT,
     )  # fmt: skip
     assert means(found) == [1]
+
+
+class TestKeeping:
+    def test_an_engine_that_gives_up(self, tmp_path: Path) -> None:
+        """What has finished stays, and is merged by a retry."""
+        command = script(
+            tmp_path / "x.py",
+            f"if number == 3 and not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(60)\n"
+            f"open({str(tmp_path / 'ran')!r} + str(number), 'w')",
+        )
+        with submit_treatments(
+            {"one": table(tmp_path)}, {"one": tmp_path / "out"}, exec_cmd=command, split_cmd=SPLIT
+        ) as run:
+            wait_for(tmp_path / "ran2")
+            run.cancel()
+            state = Path(run.manifest.directory) / "state.json"
+            told = json.loads(state.read_text()) | {"phase": "failed", "error": "disk full"}
+            state.write_text(json.dumps(told))
+            assert run.status().phase == "failed"
+            for on_error in ("raise", "return"):
+                with pytest.raises(TreatmentError, match=r"ended early: .*disk full"):
+                    run.results(on_error=on_error)
+            (tmp_path / "go").touch()
+            run.retry()
+            assert means(run.results()["one"]) == [1, 2, 3]
+            run.clean()
+
+    def test_an_engine_that_dies_in_a_retry(self, tmp_path: Path) -> None:
+        mark = tmp_path / "mark"
+        body = (
+            f"if number == 2 and not os.path.exists({str(mark)!r}): sys.exit('not yet')\n"
+            f"if number == 2: open({str(tmp_path / 'begun')!r}, 'w'); time.sleep(1)"
+        )
+        command = script(tmp_path / "x.py", body)
+        with submit_treatments(
+            {"one": table(tmp_path)}, {"one": tmp_path / "out"}, exec_cmd=command, split_cmd=SPLIT
+        ) as run:
+            with pytest.raises(TreatmentError):
+                run.results()
+            mark.touch()
+            run.retry()
+            wait_for(tmp_path / "begun")
+            pid = int((Path(run.manifest.directory) / "engine.pid").read_text().split()[0])
+            os.killpg(pid, signal.SIGKILL)
+            time.sleep(0.3)
+            assert run._connected().revive()
+            assert means(run.results()["one"]) == [1, 2, 3]
+            run.clean()
+
+    def test_half_a_result_of_a_killed_job(self, tmp_path: Path) -> None:
+        body = (
+            "if number == 2: open('result_0002.pck', 'wb').write(b'(half.'); "
+            "os.kill(os.getppid(), signal.SIGKILL); time.sleep(9)"
+        )
+        command = script(tmp_path / "x.py", body)
+        found = run_here(
+            {"one": table(tmp_path)}, tmp_path / "out", exec_cmd=command, on_error="return"
+        )
+        assert means([found[0], found[2]]) == [1, 3]
+        assert "SIGKILL" in found[1][2]
+
+    def test_two_results_in_one_place(self, tmp_path: Path) -> None:
+        treatments = {"a": table(tmp_path / "a"), "b": table(tmp_path / "b")}
+        paths = dict.fromkeys(treatments, tmp_path / "out")
+        with pytest.raises(TreatmentError, match="would write the same result"):
+            run_here(treatments, tmp_path / "out", local_result_pathes=paths)
+
+    def test_no_result_at_all_is_told_in_any_case(self, tmp_path: Path) -> None:
+        with pytest.raises(TreatmentError, match="roi_split failed"):
+            run_here({"one": table(tmp_path)}, tmp_path, split_cmd="false", on_error="return")

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from pyhrf_parallel import TreatmentError, TreatmentRun
+from pyhrf_parallel import TreatmentError, TreatmentRun, prepare_treatment_jobs
 from pyhrf_parallel.commands.cli import run as run_command
 from pyhrf_parallel.treatments import (
     Estimates,
@@ -182,6 +182,20 @@ def test_collecting_failures_and_again(
     with pytest.raises(LookupError):
         TreatmentRun.load(run_id)
     assert [value for _, value, _ in load_results(tmp_path / "out" / "result.pck")] == [7, 2, 30]
+
+
+def test_jobs_for_a_workflow_of_ones_own_have_the_analyser(
+    subject: Subject, tmp_path: Path
+) -> None:
+    treatment = ROITreatment(subject.data(), GLMAnalyser("glover"), tmp_path / "out")
+    place = tmp_path / "place"
+    place.mkdir()
+    split, jobs, _, _ = prepare_treatment_jobs(
+        treatment, tmp_path, tmp_path, "me", "laptop", None, None, str(place), "LABEL"
+    )
+    assert (split.command[0], jobs[0].command[0]) == ("pyhrf_split_roidata", "pyhrf_roi_estim")
+    sent = ROITreatment.from_xml((place / "treatment.xml").read_text())
+    assert sent.analyser == treatment.analyser
 
 
 def test_regions_of_choice(subject: Subject, tmp_path: Path) -> None:

@@ -224,7 +224,15 @@ def test_too_many_regressors_are_a_failure_that_says_so(subject: Subject, tmp_pa
         ROITreatment(subject.data(), FIRAnalyser(length=100), tmp_path).run()
 
 
+def test_a_contrast_with_one_misspelt_condition(subject: Subject, tmp_path: Path) -> None:
+    """It is none of the other condition alone."""
+    analyser = GLMAnalyser(contrasts={"difference": {"audio": 1, "vidoe": -1}})
+    _, found, report = ROITreatment(subject.data(), analyser, tmp_path).execute()[0]
+    assert found is None
+    assert "contrast 'difference': no run has all of audio, vidoe" in report
+
+
 def test_a_contrast_of_unknown_conditions(subject: Subject, tmp_path: Path) -> None:
     analyser = GLMAnalyser(contrasts={"c": {"smell": 1.0}})
-    with pytest.raises(TreatmentError, match="contrast 'c': no run has one of smell"):
+    with pytest.raises(TreatmentError, match="contrast 'c': no run has all of smell"):
         ROITreatment(subject.data(), analyser, tmp_path).run()
