@@ -111,14 +111,13 @@ class PyhrfTreatment:
     def _files(self) -> list[ET.Element]:
         """Return the elements that are paths of data."""
         found = []
-        for element in xml_tree.texts(self._data):
-            name = element.tag if not element.tag.startswith("item") else _BOLD
-            is_named = any(hint in name for hint in _PATH_HINTS)
-            if os.path.exists(self._path(element.text or "")) and element.text:  # noqa: PTH110
+        for name, element in xml_tree.texts(self._data):
+            path = self._path(element.text or "")
+            if element.text and os.path.isfile(path):  # noqa: PTH113
                 found.append(element)
-            elif is_named and element.text:
+            elif element.text and any(hint in name for hint in _PATH_HINTS):
                 raise TreatmentDataError(
-                    f"there is no file {self._path(element.text)} ({name}); pyhrf would go on without a mask"
+                    f"there is no file {path} ({name}); pyhrf would go on without a mask"
                 )
         return found
 
@@ -144,13 +143,19 @@ class PyhrfTreatment:
         measured, valid = np.zeros(labels.shape, bool), np.ones(labels.shape, bool)
         for element in self._bold():
             bold = _read(self._path(element.text or ""))
-            measured |= (bold != 0).any(axis=_time_axis(bold)).reshape(labels.shape)
+            nonzero = (bold != 0).any(axis=_time_axis(bold))
+            if nonzero.size != labels.size:
+                raise TreatmentDataError(
+                    f"{self._path(element.text or '')} has shape {bold.shape}, and the mask {labels.shape}"
+                )
+            measured |= nonzero.reshape(labels.shape)
             valid &= ~np.isnan(bold).any(axis=_time_axis(bold)).reshape(labels.shape)
         labels[~(measured & valid)] = 0
         return labels
 
     def _bold(self) -> list[ET.Element]:
-        return [e for e in self._files() if e.tag == _BOLD or e.tag.startswith("item")]
+        files = self._files()
+        return [e for name, e in xml_tree.texts(self._data) if name == _BOLD and e in files]
 
     @cached_property
     def roi_sizes(self) -> dict[int, int]:
@@ -246,17 +251,26 @@ def _time_axis(bold: NDArray[Any]) -> int:
 
 
 def _n_scans(path: str) -> int:
-    bold = _read(path)
-    return int(bold.shape[_time_axis(bold)])
+    image = _load(path)
+    if isinstance(image, nib.GiftiImage):
+        return len(image.darrays)
+    return int(image.shape[3]) if image.ndim > 3 else 1  # noqa: PLR2004
+
+
+def _load(path: str) -> Any:
+    try:
+        return nib.load(path)
+    except Exception as error:  # whatever a damaged image makes of its reader
+        raise TreatmentDataError(f"{path} cannot be read as an image: {error}") from error
 
 
 def _read(path: str) -> NDArray[Any]:
+    image = _load(path)
+    if isinstance(image, nib.GiftiImage):
+        arrays = [array.data for array in image.darrays]
+        return np.stack(arrays) if len(arrays) > 1 else np.asarray(arrays[0])
     try:
-        image = nib.load(path)
-        if isinstance(image, nib.GiftiImage):
-            arrays = [array.data for array in image.darrays]
-            return np.stack(arrays) if len(arrays) > 1 else np.asarray(arrays[0])
         values: NDArray[Any] = np.asanyarray(image.dataobj)
-    except Exception as error:  # whatever a damaged image makes of its reader
+    except Exception as error:
         raise TreatmentDataError(f"{path} cannot be read as an image: {error}") from error
     return values

@@ -95,8 +95,9 @@ def value(element: ET.Element) -> Any:
     return None
 
 
-def texts(element: ET.Element) -> Iterator[ET.Element]:
-    """Give all elements below that are texts, in their order."""
-    for one in element.iter():
-        if one is not element and one.get(_TYPE) and kind(one) in ("str", "unicode"):
-            yield one
+def texts(element: ET.Element) -> Iterator[tuple[str, ET.Element]]:
+    """Give all elements below that are texts, in their order, with their names: in a list, the list's."""
+    for parent in element.iter():
+        for one in parent:
+            if one.get(_TYPE) and kind(one) in ("str", "unicode"):
+                yield (parent.tag if one.tag.startswith("item") else one.tag), one

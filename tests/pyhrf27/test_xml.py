@@ -86,7 +86,7 @@ def test_what_is_sent(vem: Path) -> None:
     assert staged.estimate == ["/opt/py27/bin/pyhrf_jde_estim"]
     assert staged.output[1:] == ["make_outputs.py", "treatment.xml", "result.pck", "outputs.tar"]
     sent = xml_tree.parse(staged.xml)
-    assert [e.text for e in xml_tree.texts(sent.find("fmri_data"))] == [  # type: ignore[arg-type]
+    assert [e.text for _, e in xml_tree.texts(sent.find("fmri_data"))] == [  # type: ignore[arg-type]
         "./subj0_parcellation.nii.gz", "./subj0_bold_session0.nii.gz",
     ]  # fmt: skip
     assert sent.findtext("make_outputs") == "False"
