@@ -27,6 +27,14 @@ def write_then_rename(path: Path, content: bytes) -> None:
         raise
 
 
+def checksum(path: str | Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
+    import hashlib  # not where a worker starts
+
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 @contextmanager
 def private_directory(parent: str | None = None) -> Iterator[Path]:
     """Make a temporary directory of mode 0700 that is gone afterwards, whatever happens inside."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pyhrf_parallel.errors import TransferError
+from pyhrf_parallel.files import checksum
 
 
 @contextmanager
@@ -23,9 +23,7 @@ def arriving(target: Path, sha256: str, source: str) -> Iterator[Path]:
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         yield part
-        with part.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != sha256:
+        if checksum(part) != sha256:
             raise TransferError(
                 f"{source} has changed on its way to {target}", path=str(target), host=source
             )

@@ -12,7 +12,6 @@ mode, in which it listens on no network.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import signal
@@ -28,7 +27,7 @@ from soma_workflow import constants
 from pyhrf_parallel.cluster import slurm, soma
 from pyhrf_parallel.cluster.layout import EARLIER, ENGINE_LOG, RECORDS, JobRow, Plan, State
 from pyhrf_parallel.cluster.stages import Job, StageRun, WholeMap, make_stages
-from pyhrf_parallel.files import remove_directory
+from pyhrf_parallel.files import checksum, remove_directory
 from pyhrf_parallel.records import PART, RecordFile, RecordStream, is_return, lost, note
 from pyhrf_parallel.runner import Cursor
 from pyhrf_parallel.tasks import Ledger
@@ -247,11 +246,8 @@ class Engine:
 
 
 def _check_payload(plan: Plan) -> None:
-    if plan.checksum:
-        with open(PAYLOAD, "rb") as file:  # noqa: PTH123
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != plan.checksum:
-            raise RuntimeError("The payload is not what was sent (wrong checksum)")
+    if plan.checksum and checksum(PAYLOAD) != plan.checksum:
+        raise RuntimeError("The payload is not what was sent (wrong checksum)")
 
 
 def _die_with_parent() -> None:

@@ -5,13 +5,12 @@ The same on this machine and on a cluster. Only the standard library, for the en
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from pyhrf_parallel.files import write_then_rename
+from pyhrf_parallel.files import checksum, write_then_rename
 
 PLAN = "plan.json"
 STATE = "state.json"
@@ -134,8 +133,7 @@ class Plan:
 
     def with_payload(self, payload: Path) -> Self:
         """Return the plan with the checksum of a payload."""
-        with payload.open("rb") as file:
-            return replace(self, checksum=hashlib.file_digest(file, "sha256").hexdigest())
+        return replace(self, checksum=checksum(payload))
 
     def dumps(self) -> bytes:
         """Return the plan as JSON."""

@@ -5,12 +5,12 @@ Started as ``FILE ADDRESS PATH``. The file is whole or absent there, and compare
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shlex
 import subprocess
 import sys
-from pathlib import Path
+
+from pyhrf_parallel.files import checksum
 
 #: Nobody can be asked, and no host is trusted that is not known.
 _OPTIONS = ("-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=10")
@@ -32,8 +32,6 @@ def _there(address: str, script: str, *values: str) -> str:
 def main() -> None:
     """Send the file."""
     file, address, path = sys.argv[1:]
-    with Path(file).open("rb") as content:
-        checksum = hashlib.file_digest(content, "sha256").hexdigest()
     # scp takes the path apart in ways that depend on its version: it gets one that has nothing to take.
     place = _there(address, "mktemp -d")
     try:
@@ -44,7 +42,7 @@ def main() -> None:
             'part=$2.$$.part && trap \'rm -f -- "$part"\' EXIT && cp -- "$1/result" "$part" && '
             'printf "%s  %s\\n" "$3" "$1/result" | sha256sum --check --status && mv -f -- "$part" "$2"'
         )
-        _there(address, script, place, path, checksum)
+        _there(address, script, place, path, checksum(file))
     finally:
         _there(address, 'rm -rf -- "$1"', place)
 

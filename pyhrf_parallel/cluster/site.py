@@ -5,7 +5,6 @@ Started over SSH as ``python -P -m pyhrf_parallel.cluster.site COMMAND ARGUMENT 
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -19,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pyhrf_parallel import files
 from pyhrf_parallel.cluster import send_back
 from pyhrf_parallel.cluster.layout import EARLIER, RECORDS, STATE, Plan, State
 from pyhrf_parallel.files import remove_directory, write_then_rename
@@ -78,9 +78,8 @@ def _make_private(parent: Path, name: str) -> Path:
 
 
 def checksum(path: str) -> dict[str, Any]:
-    """Return the SHA-256 of a file, and its size."""
-    with Path(path).open("rb") as file:
-        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "size": file.tell()}
+    """Return the SHA-256 of a file."""
+    return {"sha256": files.checksum(path)}
 
 
 def describe(scheduler: str) -> dict[str, Any]:

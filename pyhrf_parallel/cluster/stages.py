@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -160,9 +161,7 @@ class StageRun:
         alone = [index for index in pending if index in self.too_big]
         shared = [index for index in pending if index not in self.too_big]
         jobs = [
-            self._worker(
-                self._name_of(index), [(index, index + 1)], round_name, self.too_big[index]
-            )
+            self._worker(self._job_of(index), [(index, index + 1)], round_name, self.too_big[index])
             for index in alone
         ]
         if self.stage.bounds is not None:
@@ -177,20 +176,16 @@ class StageRun:
         return jobs + [self._job(name, claims, round_name) for name in names]
 
     def _bounded(self, pending: list[int]) -> list[tuple[str, list[tuple[int, int]]]]:
-        assert self.stage.bounds is not None  # noqa: S101
-        start, found = self.stage.start, []
-        for name, stop in zip(self.stage.names, self.stage.bounds, strict=True):
-            own = [index for index in pending if start <= index < stop]
-            if own:
-                found.append((name, _as_ranges(own)))
-            start = stop
-        return found
+        by_job: dict[str, list[int]] = {}
+        for index in pending:
+            by_job.setdefault(self._job_of(index), []).append(index)
+        return [(name, _as_ranges(own)) for name, own in by_job.items()]
 
-    def _name_of(self, index: int) -> str:
+    def _job_of(self, index: int) -> str:
+        """Return the name of the job that a task belongs to."""
         if self.stage.bounds is None:
             return f"{self.stage.names[0]}-{index - self.stage.start}"
-        job = next(j for j, stop in enumerate(self.stage.bounds) if index < stop)
-        return self.stage.names[job]
+        return self.stage.names[bisect.bisect_right(self.stage.bounds, index)]
 
     def _worker(
         self, name: str, ranges: list[tuple[int, int]], round_name: str, doublings: int = 0

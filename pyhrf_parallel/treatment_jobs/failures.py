@@ -47,14 +47,17 @@ class Failure:
     @classmethod
     def of_report(cls, roi_id: int, n_voxels: int | None, report: str) -> Self:
         """Make it of a traceback, as pyhrf's results have it."""
-        return cls(
-            roi_id, n_voxels, report.strip().rpartition("\n")[2] or "no reason given", report
-        )
+        return cls(roi_id, n_voxels, last_line(report), report)
 
     def __str__(self) -> str:
         """Say which region, how big, and why."""
         size = "" if self.n_voxels is None else f" ({self.n_voxels} voxels)"
         return f"region {self.roi_id}{size}: {self.reason}"
+
+
+def last_line(report: str) -> str:
+    """Return the line of a traceback that says what happened."""
+    return report.strip().rpartition("\n")[2] or "no reason given"
 
 
 def crash_report(result: Any) -> str:

@@ -27,7 +27,7 @@ from pyhrf_parallel.runs import describe_run, remove_quietly
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Work, check_options
 from pyhrf_parallel.treatment_jobs.estimating import EstimateRegions
-from pyhrf_parallel.treatment_jobs.graph import RESULT, Description
+from pyhrf_parallel.treatment_jobs.graph import CONFIG, RESULT, Description
 from pyhrf_parallel.treatment_jobs.interface import Treatment
 from pyhrf_parallel.treatment_jobs.preview import TreatmentPreview, preview
 from pyhrf_parallel.treatment_jobs.runs import TREATMENTS, Subject, TreatmentRun
@@ -93,7 +93,7 @@ class Submission:
         described = self._describe(places, self._request.result_transfer == "scp")
         files = {
             s.name: {name: path.stat().st_size for name, path in s.inputs.items()}
-            | {"treatment.xml": len(s.xml.encode())}
+            | {CONFIG: len(s.xml.encode())}
             for s in self._staged
         }
         where = "this machine" if self._is_here else str(self._configuration.server)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pyhrf_parallel.treatment_jobs.failures import OK
+from pyhrf_parallel.treatment_jobs.failures import OK, last_line
 from pyhrf_parallel.treatment_jobs.interface import JobSpan
 from pyhrf_parallel.treatments.analysers import Estimates
 from pyhrf_parallel.treatments.fmri_data import FmriData, ROIData
@@ -93,7 +93,7 @@ def _responses(estimates: Sequence[tuple[ROIData, Estimates]]) -> pd.DataFrame |
 def _regions(results: Sequence[Result]) -> pd.DataFrame:
     rows = [
         (roi.roi_id, roi.n_voxels, OK if report == OK else "failed",
-         "" if report == OK else report.strip().splitlines()[-1])
+         "" if report == OK else last_line(report))
         for roi, _, report in results
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=pd.Index(["region", "n_voxels", "status", "reason"]))

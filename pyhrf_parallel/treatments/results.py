@@ -29,10 +29,15 @@ def analyse_region(analyser: Analyser, roi: ROIData) -> Result:
     tuple
         The region without its signals, what the analyser returned or None, and ``'ok'`` or a traceback.
     """
+    return _attempt(analyser, roi)[0]
+
+
+def _attempt(analyser: Analyser, roi: ROIData) -> tuple[Result, Exception | None]:
+    """Return the result of a region, and what its analysis has raised."""
     try:
-        return roi.without_signals(), analyser(roi), OK
-    except Exception:
-        return roi.without_signals(), None, traceback.format_exc()
+        return (roi.without_signals(), analyser(roi), OK), None
+    except Exception as error:
+        return (roi.without_signals(), None, traceback.format_exc()), error
 
 
 def load_region(path: str | os.PathLike[str]) -> ROIData:
@@ -43,11 +48,7 @@ def load_region(path: str | os.PathLike[str]) -> ROIData:
 
 def leave_result(analyser: Analyser, roi: ROIData, output: Path) -> None:
     """Analyse one region and write the result; if the analysis fails, that is written, and raised."""
-    failure: Exception | None = None
-    try:
-        result: Result = roi.without_signals(), analyser(roi), OK
-    except Exception as error:
-        failure, result = error, (roi.without_signals(), None, traceback.format_exc())
+    result, failure = _attempt(analyser, roi)
     write_then_rename(output, _dumps(result))
     if failure is not None:
         raise failure
