@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from pyhrf_parallel.cluster.following import Follower
+from pyhrf_parallel.cluster.following import Follower, read_state
 from pyhrf_parallel.cluster.here import RunHere
 from pyhrf_parallel.cluster.layout import JobRow, State
 from pyhrf_parallel.cluster.manifests import (
@@ -147,10 +147,8 @@ class Run:
     def status(self) -> RunStatus:
         """Look how far the run is, without fetching results."""
         run = self._connected()
-        content = run.state()
-        if content:
-            state = State.loads(content)
-        else:
+        state = read_state(run)
+        if state is None:
             run.sizes()  # an engine that has not spoken yet has a directory
             state = State("running", 0, "")
         # The results that are here already may be ahead of the engine's last word.

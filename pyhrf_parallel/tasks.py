@@ -203,10 +203,6 @@ class Ledger:
         """Tell whether a task has returned."""
         return self._state[index] == _DONE
 
-    def reopen_failed(self) -> None:
-        """Let the tasks that have failed be run again."""
-        self._state = self._state.replace(bytes([_FAILED]), bytes([_PENDING]))
-
     def is_settled(self, index: int) -> bool:
         """Tell whether a task has returned or failed."""
         return self._state[index] != _PENDING

@@ -9,12 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from pyhrf_parallel.cluster.layout import ENGINE_LOG, STATE, Plan
+from pyhrf_parallel.cluster.following import LocalFiles
+from pyhrf_parallel.cluster.layout import ENGINE_LOG, Plan
 from pyhrf_parallel.errors import SubmissionError
 from pyhrf_parallel.worker import python_command, read_log_tail
 
 
-class EmbeddedEngine:
+class EmbeddedEngine(LocalFiles):
     """The engine of a run on this machine; a context manager.
 
     Parameters
@@ -26,7 +27,7 @@ class EmbeddedEngine:
     """
 
     def __init__(self, directory: Path, plan: Plan) -> None:
-        self._directory = directory
+        super().__init__(directory)
         plan.write(directory)
         self._process = subprocess.Popen(
             python_command("pyhrf_parallel.cluster.engine", directory),
@@ -56,24 +57,6 @@ class EmbeddedEngine:
     def sizes(self) -> dict[str, int]:
         """Return the files of the run, with their sizes."""
         if self._process.poll() is not None:
-            tail = read_log_tail(self._directory / ENGINE_LOG)
+            tail = read_log_tail(Path(self.directory, ENGINE_LOG))
             raise SubmissionError(f"soma-workflow's engine on this machine has ended:\n{tail}")
-        found = {}
-        with os.scandir(self._directory) as entries:
-            for entry in entries:
-                with suppress(FileNotFoundError):
-                    found[entry.name] = entry.stat().st_size
-        return found
-
-    def read(self, name: str, position: int = 0) -> bytes:
-        """Return what a file of the run holds from a position on."""
-        with (self._directory / name).open("rb") as file:
-            file.seek(position)
-            return file.read()
-
-    def state(self) -> bytes:
-        """Return the engine's own words; nothing before it has spoken."""
-        try:
-            return (self._directory / STATE).read_bytes()
-        except FileNotFoundError:
-            return b""
+        return super().sizes()

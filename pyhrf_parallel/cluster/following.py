@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
+from pathlib import Path
 from typing import Protocol
 
-from pyhrf_parallel.cluster.layout import RECORDS, State
+from pyhrf_parallel.cluster.layout import RECORDS, STATE, State
 from pyhrf_parallel.errors import SubmissionError
 from pyhrf_parallel.records import PART, RecordStream, absorb
 from pyhrf_parallel.tasks import Outcomes
@@ -20,8 +22,44 @@ class RunFiles(Protocol):
     def read(self, name: str, position: int = 0) -> bytes:
         """Return what a file of the run holds from a position on."""
 
-    def state(self) -> bytes:
-        """Return the engine's own words; nothing before it has spoken."""
+
+class LocalFiles:
+    """The directory of a run on this machine.
+
+    Parameters
+    ----------
+    directory : path
+        Its path.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        self.directory = os.fspath(directory)
+
+    def sizes(self) -> dict[str, int]:
+        """Return the files of the run, with their sizes."""
+        found = {}
+        try:
+            with os.scandir(self.directory) as entries:
+                for entry in entries:
+                    with suppress(FileNotFoundError):
+                        found[entry.name] = entry.stat().st_size
+        except FileNotFoundError:
+            raise SubmissionError(f"The run's directory {self.directory} is gone") from None
+        return found
+
+    def read(self, name: str, position: int = 0) -> bytes:
+        """Return what a file of the run holds from a position on."""
+        with Path(self.directory, name).open("rb") as file:
+            file.seek(position)
+            return file.read()
+
+
+def read_state(files: RunFiles) -> State | None:
+    """Return the engine's own words; None before it has spoken."""
+    try:
+        return State.loads(files.read(STATE))
+    except FileNotFoundError:
+        return None
 
 
 class Follower:
@@ -48,8 +86,7 @@ class Follower:
         SubmissionError
             If the engine has given up.
         """
-        content = self._files.state()
-        state = State.loads(content) if content else None
+        state = read_state(self._files)
         for name, size in self._files.sizes().items():
             base = name.removesuffix(PART)
             if base.endswith(RECORDS):

@@ -6,19 +6,21 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
 from pyhrf_parallel.cluster import site
 from pyhrf_parallel.cluster.arriving import arriving
-from pyhrf_parallel.cluster.layout import STATE, Plan
+from pyhrf_parallel.cluster.following import LocalFiles
+from pyhrf_parallel.cluster.layout import Plan
 from pyhrf_parallel.cluster.manifests import state_directory
 from pyhrf_parallel.errors import SubmissionError, TransferError
+from pyhrf_parallel.files import checksum
 from pyhrf_parallel.worker import PAYLOAD, python_command
 
 
-class RunHere:
+class RunHere(LocalFiles):
     """The directory of a run on this machine.
 
     Parameters
@@ -30,7 +32,7 @@ class RunHere:
     """
 
     def __init__(self, directory: str, places: Sequence[str] = ()) -> None:
-        self.directory = directory
+        super().__init__(directory)
         self.places = list(places)
 
     @classmethod
@@ -72,32 +74,8 @@ class RunHere:
         TransferError
             If it is not the same. `target` is whole or as it was.
         """
-        with arriving(target, site.checksum(path)["sha256"], path) as part:
+        with arriving(target, checksum(path), path) as part:
             shutil.copyfile(path, part)
-
-    def sizes(self) -> dict[str, int]:
-        """Return the files of the run, with their sizes."""
-        found = {}
-        try:
-            for path in Path(self.directory).iterdir():
-                with suppress(FileNotFoundError):
-                    found[path.name] = path.stat().st_size
-        except FileNotFoundError:
-            raise SubmissionError(f"The run's directory {self.directory} is gone") from None
-        return found
-
-    def read(self, name: str, position: int = 0) -> bytes:
-        """Return what a file of the run holds from a position on."""
-        with Path(self.directory, name).open("rb") as file:
-            file.seek(position)
-            return file.read()
-
-    def state(self) -> bytes:
-        """Return the engine's own words; nothing before it has spoken."""
-        try:
-            return self.read(STATE)
-        except FileNotFoundError:
-            return b""
 
     def start_again(self) -> None:
         """Start an engine that has ended, for the tasks that failed and the steps that were not done."""

@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 import paramiko
 
 from pyhrf_parallel.cluster.arriving import arriving
-from pyhrf_parallel.cluster.layout import PLAN, STATE, Plan
+from pyhrf_parallel.cluster.layout import PLAN, Plan
 from pyhrf_parallel.cluster.resources import with_resource
 from pyhrf_parallel.cluster.ssh import Address, SSHConnection, find_address
 from pyhrf_parallel.configuration import Configuration
@@ -289,13 +289,6 @@ class RemoteRun:
                 return file.read(size - position)
 
         return self.cluster.persistently(fetch)
-
-    def state(self) -> bytes:
-        """Return the engine's own words; nothing before it has spoken."""
-        try:
-            return self.read(STATE)
-        except FileNotFoundError:
-            return b""
 
     def start_again(self) -> None:
         """Start an engine that has ended, for the tasks that failed and the steps that were not done."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,20 +25,12 @@ if TYPE_CHECKING:
 _TOLD = 5  # failures that are printed
 
 
-def collect_treatments(run: TreatmentRun, *, keep: bool, no_wait: bool, as_json: bool) -> int:
-    """Bring the results of treatments here; return the exit status."""
+def _collect_treatments(run: TreatmentRun, *, keep: bool, as_json: bool) -> None:
+    """Bring the results of treatments here."""
     from pyhrf_parallel.treatment_jobs.runs import raise_failures, write_outputs
 
-    if no_wait:
-        check_end(run)
-    try:
-        with reporting(None, run.manifest.tasks, run.manifest.function) as report:
-            with suppress(SubmissionError):  # told by `collect`, with what there is
-                run.follow(Outcomes(run.work, report))
-            collected = run.collect()
-    except KeyboardInterrupt:
-        click.echo(f"\nRun {run.run_id} goes on, and can be collected later.", err=True)
-        raise
+    with _leaving_alone(run):
+        collected = run.collect(progress=None)
     treatments = run.treatments()
     rows = []
     for name, found in collected.items():
@@ -61,7 +54,16 @@ def collect_treatments(run: TreatmentRun, *, keep: bool, no_wait: bool, as_json:
             )
         click.echo(f"The run was {'kept' if kept else 'cleaned'}.")
     raise_failures(collected.values())
-    return 0
+
+
+@contextmanager
+def _leaving_alone(run: Run) -> Iterator[None]:
+    """Say what becomes of a run that nobody waits for any more."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(f"\nRun {run.run_id} goes on, and can be collected later.", err=True)
+        raise
 
 
 @click.command(short_help="Fetch the results of a run into a file.")
@@ -106,12 +108,15 @@ def collect(
                 raise click.UsageError(
                     "the results of treatments go where they were submitted to go"
                 )
-            context.exit(collect_treatments(run, keep=keep, no_wait=no_wait, as_json=as_json))
+            if no_wait:
+                _check_end(run)
+            _collect_treatments(run, keep=keep, as_json=as_json)
+            return
         if output is None:
             raise click.UsageError("give --output FILE")
         _check(output, force=force)
         if no_wait:
-            check_end(run)
+            _check_end(run)
         outcomes, problem = _gather(run)
         _write(output, _values(outcomes, problem), force=force)
         # Of what went wrong as a whole, more may be found on the cluster.
@@ -131,7 +136,7 @@ def _check(output: Path, *, force: bool) -> None:
         raise CommandError(f"{output.absolute().parent} is no directory to write to")
 
 
-def check_end(run: Run) -> None:
+def _check_end(run: Run) -> None:
     """Refuse a run that is not over."""
     if not run.wait(timeout=0):
         raise CommandError(f"run {run.run_id} is not over: pyhrf-parallel status {run.run_id}")
@@ -139,20 +144,15 @@ def check_end(run: Run) -> None:
 
 def _gather(run: MapRun) -> tuple[Outcomes, str]:
     """Wait for the end; return what became of the tasks, and why not of all."""
-    from pyhrf_parallel.runs import RememberedWork
-
     manifest = run.manifest
-    with reporting(None, manifest.tasks, manifest.function) as report:
-        outcomes = Outcomes(RememberedWork.of(manifest), report)
+    with _leaving_alone(run), reporting(None, manifest.tasks, manifest.function) as report:
+        outcomes = Outcomes(run.work, report)
         try:
             run.follow(outcomes)
         except SubmissionError as error:
             if not outcomes.settled:
                 raise
             return outcomes, str(error)
-        except KeyboardInterrupt:
-            click.echo(f"\nRun {run.run_id} goes on, and can be collected later.", err=True)
-            raise
     return outcomes, ""
 
 

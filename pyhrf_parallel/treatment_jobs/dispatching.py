@@ -10,9 +10,9 @@ from typing import Any
 
 from pyhrf_parallel.cluster.resources import with_server
 from pyhrf_parallel.configuration import ConfigSource, load_configuration
-from pyhrf_parallel.errors import OptionError, SubmissionError
-from pyhrf_parallel.progress import ProgressOption, reporting
-from pyhrf_parallel.tasks import OnError, Outcomes
+from pyhrf_parallel.errors import OptionError
+from pyhrf_parallel.progress import ProgressOption
+from pyhrf_parallel.tasks import OnError
 from pyhrf_parallel.treatment_jobs.interface import Treatment
 from pyhrf_parallel.treatment_jobs.runs import (
     Collected,
@@ -215,10 +215,7 @@ def finish(run: TreatmentRun, progress: ProgressOption = None) -> dict[str, Coll
         If the run cannot be followed, or results cannot be brought here or read; the run is kept then.
     """
     try:
-        with reporting(progress, run.manifest.tasks, run.manifest.function) as report:
-            with suppress(SubmissionError):  # told by `collect`, with what there is
-                run.follow(Outcomes(run.work, report))
-            collected = run.collect()
+        collected = run.collect(progress=progress)
     except Exception as error:  # the run goes on, or holds what others have computed for hours
         error.add_note(_how_to_go_on(run))
         raise

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pyhrf_parallel.cluster.following import read_state
 from pyhrf_parallel.cluster.layout import State
 from pyhrf_parallel.cluster.manifests import Manifest, directory_of
 from pyhrf_parallel.cluster.step import DONE
@@ -22,7 +23,9 @@ from pyhrf_parallel.errors import (
     TreatmentError,
 )
 from pyhrf_parallel.files import private_directory
+from pyhrf_parallel.progress import ProgressOption, reporting
 from pyhrf_parallel.runs import Run
+from pyhrf_parallel.tasks import Outcomes
 from pyhrf_parallel.treatment_jobs.failures import Failure, as_error, crash_report, tell
 from pyhrf_parallel.treatment_jobs.graph import (
     ARCHIVE,
@@ -139,10 +142,15 @@ class TreatmentRun(Run):
         # After the last region, results are still to be merged.
         return state is not None and state.phase in ("done", "failed")
 
-    def collect(self) -> dict[str, Collected]:
+    def collect(self, *, progress: ProgressOption = False) -> dict[str, Collected]:
         """Wait for the end, and bring the results here: to the file that each treatment is to have.
 
         The run keeps its files until `clean` is called.
+
+        Parameters
+        ----------
+        progress : bool or callable, optional
+            See `pyhrf_parallel.remote_map`.
 
         Returns
         -------
@@ -154,9 +162,13 @@ class TreatmentRun(Run):
         TransferError
             If a result cannot be brought here.
         """
-        with suppress(SubmissionError):  # the engine has given up: what there is is told below
-            self.wait()
-        state = State.loads(self._connected().state())
+        tasks, name = self.manifest.tasks, self.manifest.function
+        # An engine that has given up is told below, with what there is.
+        with reporting(progress, tasks, name) as report, suppress(SubmissionError):
+            self.follow(Outcomes(self.work, report))
+        state = read_state(self._connected())
+        if state is None:
+            raise SubmissionError(f"The run's directory {self.manifest.directory} is gone")
         return {s.name: self._collect(n, s, state) for n, s in enumerate(self.subjects)}
 
     def results(self, *, on_error: str = "raise") -> dict[str, list[Any]]:
@@ -185,8 +197,8 @@ class TreatmentRun(Run):
         TreatmentError
             If the run is not over yet, or what is needed for that was removed.
         """
-        content = self._connected().state()
-        if not content or State.loads(content).phase == "running":
+        state = read_state(self._connected())
+        if state is None or state.phase == "running":
             raise TreatmentError(f"run {self.run_id} is not over")
         for number, subject in enumerate(self.subjects):
             if self._step(number, CLEAN) is not None and self._has_failed(subject):
@@ -195,7 +207,7 @@ class TreatmentRun(Run):
                     "files were removed then"
                 )
         self._connected().start_again()
-        self._outcomes.reopen_failed()
+        self._outcomes, self._follower = Outcomes(self.work), None
 
     def _has_failed(self, subject: Subject) -> bool:
         with suppress(SubmissionError):

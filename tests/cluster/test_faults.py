@@ -26,7 +26,7 @@ from pyhrf_parallel import (
     remote_map,
     submit_map,
 )
-from pyhrf_parallel.cluster.layout import State
+from pyhrf_parallel.cluster.following import read_state
 from tests.cluster.one_node import OneNode, wait_for
 from tests.conftest import ROOT
 from tests.contract import cases
@@ -232,7 +232,9 @@ class TestTheOtherSide:
     def test_the_engine_is_killed(self, cluster: OneNode) -> None:
         with submit_map(cases.sleep_at, [(i, 1, 6) for i in range(4)]) as run:
             wait_for(lambda: running(run), 40, "a running job")
-            os.kill(State.loads(run._connected().state()).pid, signal.SIGKILL)
+            state = read_state(run._connected())
+            assert state is not None
+            os.kill(state.pid, signal.SIGKILL)
             assert run._connected().revive()
             assert run.results() == [*range(4)]
             run.clean()
