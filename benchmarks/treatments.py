@@ -200,8 +200,14 @@ def pyhrf() -> list[Row]:
             config = _pyhrf_config(shared, place, regions)
             treatment = PyhrfTreatment.from_xml(config, str(python27))
             treatment.set_init_param("make_outputs", False)
-            ours = timed(_run_pyhrf, treatment, place / f"out-{regions}")()
-            split, estimate, merge = _by_hand(treatment, place / f"by-hand-{regions}", config)
+            measured = [
+                (
+                    timed(_run_pyhrf, treatment, place / f"out-{regions}-{turn}")(),
+                    *_by_hand(treatment, place / f"by-hand-{regions}-{turn}", config),
+                )
+                for turn in range(3)
+            ]
+            ours, split, estimate, merge = map(statistics.median, zip(*measured, strict=True))
             slots = 2
             ideal = split + regions / slots * estimate + merge
             told = (
@@ -242,10 +248,10 @@ def _run_pyhrf(treatment: PyhrfTreatment, out: Path) -> None:
 
 
 def _by_hand(treatment: PyhrfTreatment, place: Path, config: Path) -> tuple[float, float, float]:
-    """Measure the commands one by one; of the regions, the median of three."""
+    """Measure the commands one by one; of the regions, the median of two."""
     place.mkdir()
     files, _ = treatment.dump_roi_datasets(dry=True, output_dir=str(place))
-    split = [treatment.python, *map(str, (SPLIT_SCRIPT, "-c", config, "-v", "1", "-d", place))]
+    split = [treatment.python, *map(str, (SPLIT_SCRIPT, "-c", config, "-d", place))]
     estimate = [*treatment.estimation_command, "-c", config, "-r"]
     merge = [str(Path(sys.executable).with_name("pyhrf_pack_results")), "-o", place / "result.pck"]
 
@@ -254,8 +260,8 @@ def _by_hand(treatment: PyhrfTreatment, place: Path, config: Path) -> tuple[floa
         return timed(subprocess.run, command, check=True, cwd=place, stdout=subprocess.DEVNULL)()
 
     taken = seconds(*split)
-    regions = statistics.median(seconds(*estimate, file) for file in files[:3])
-    results = [file.replace("roidata", "result") for file in files[:3]]
+    regions = statistics.median(seconds(*estimate, file) for file in files[:2])
+    results = [file.replace("roidata", "result") for file in files[:2]]
     return taken, regions, seconds(*merge, *results)
 
 

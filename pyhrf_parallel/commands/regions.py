@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import pickle
 import sys
 import traceback
@@ -34,7 +35,7 @@ def split(argv: Sequence[str] | None = None) -> int:
         files, ids = _load(options.treatment).dump_roi_datasets(output_dir=str(options.directory))
     except (ParallelError, OSError) as error:
         return _fail(parser, error)
-    if options.verbosity:
+    if options.verbosity <= logging.INFO:
         print(f"{len(ids)} regions, {Path(files[0]).name} is the biggest")
     return 0
 
@@ -82,7 +83,7 @@ def pack(argv: Sequence[str] | None = None) -> int:
         merge_pickles(options.results, options.output)
     except (ParallelError, OSError) as error:
         return _fail(parser, error)
-    if options.verbosity:
+    if options.verbosity <= logging.INFO:
         print(f"{len(options.results)} results in {options.output}")
     return 0
 
@@ -90,7 +91,10 @@ def pack(argv: Sequence[str] | None = None) -> int:
 def _parser(name: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=name, description=description)
     # pyhrf passes "-v 30" as one word, too: int() takes the blank.
-    parser.add_argument("-v", dest="verbosity", metavar="N", type=int, default=0)
+    parser.add_argument(
+        "-v", dest="verbosity", metavar="N", type=int, default=logging.WARNING,
+        help="a level of Python's logging: 20 and less say what was done",
+    )  # fmt: skip
     return parser
 
 

@@ -16,13 +16,16 @@ from numpy.typing import NDArray
 
 from pyhrf_parallel.errors import TreatmentDataError
 from pyhrf_parallel.pyhrf27 import xml_tree
+from pyhrf_parallel.pyhrf27.estimating import EstimateByPyhrf
 from pyhrf_parallel.pyhrf27.results import load_results
 from pyhrf_parallel.treatment_jobs.graph import CONFIG
 from pyhrf_parallel.treatment_jobs.region_files import data_name
 
 #: What is sent with the data: pyhrf has no command that splits.
-SPLIT_SCRIPT = Path(__file__).with_name("split_roidata.py")
-OUTPUT_SCRIPT = Path(__file__).with_name("make_outputs.py")
+SPLIT_SCRIPT, ESTIMATION_SCRIPT, OUTPUT_SCRIPT = SCRIPTS = [
+    Path(__file__).with_name("scripts") / name
+    for name in ("split_roidata.py", "estimate_regions.py", "make_outputs.py")
+]
 _DATA, _MASKS, _BOLD = "fmri_data", ("mask_file", "roi_mask_file"), "bold_file"
 _PATH_HINTS = ("file", "dir")
 
@@ -124,7 +127,7 @@ class PyhrfTreatment:
     def get_data_files(self) -> list[str]:
         """Return the files that the analysis reads, and the scripts that pyhrf lacks."""
         paths = dict.fromkeys(self._path(element.text or "") for element in self._files())
-        return [*paths, str(SPLIT_SCRIPT), str(OUTPUT_SCRIPT)]
+        return [*paths, *map(str, SCRIPTS)]
 
     @cached_property
     def _labels(self) -> NDArray[np.integer[Any]]:
@@ -244,6 +247,10 @@ class PyhrfTreatment:
         """Pyhrf's own command, of the same environment."""
         directory = os.path.dirname(self.python)  # noqa: PTH120
         return [os.path.join(directory, "pyhrf_jde_estim")]  # noqa: PTH118
+
+    def region_estimator(self) -> EstimateByPyhrf:
+        """Return what runs that command on regions, and imports pyhrf once."""
+        return EstimateByPyhrf([self.python, ESTIMATION_SCRIPT.name], *self.estimation_command)
 
 
 def _time_axis(bold: NDArray[Any]) -> int:

@@ -6,7 +6,6 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from pyhrf_parallel.cluster.step import find_program
 from pyhrf_parallel.errors import TreatmentError
@@ -60,11 +59,33 @@ class EstimateByCommand:
     def __call__(self, region_file: str) -> None:
         """Run the command; what it prints goes to the log of the job."""
         program, *words = region_command(self._command, region_file)
-        found = find_program(program)
-        if found is None:
-            raise FileNotFoundError(f"There is no program {program!r} on {os.uname().nodename}")
-        Path(result_path(region_file)).unlink(missing_ok=True)  # of an attempt that was killed
-        status = subprocess.run([found, *words], check=False).returncode
-        if status != 0:
-            how = f"exit status {status}" if status > 0 else f"signal {-status}"
-            raise TreatmentError(f"{program} ended with {how}")
+        found = require_program(program)
+        result_path(region_file).unlink(missing_ok=True)  # of an attempt that was killed
+        check_status(program, subprocess.run([found, *words], check=False).returncode)
+
+
+def require_program(name: str) -> str:
+    """Return the path of a program.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not on this machine.
+    """
+    found = find_program(name)
+    if found is None:
+        raise FileNotFoundError(f"There is no program {name!r} on {os.uname().nodename}")
+    return found
+
+
+def check_status(program: str, status: int) -> None:
+    """Check the exit status of a program, negative for a signal.
+
+    Raises
+    ------
+    TreatmentError
+        If it has failed.
+    """
+    if status != 0:
+        how = f"exit status {status}" if status > 0 else f"signal {-status}"
+        raise TreatmentError(f"{program} ended with {how}")

@@ -18,6 +18,8 @@ SPLIT, REGION, MERGE = "roi_split", "jde_r{:04d}", "merge_results"
 OUTPUT, BRING_BACK, CLEAN = "make_outputs", "scp_result", "clean_files"
 CONFIG, RESULT, ARCHIVE = "treatment.xml", "result.pck", "outputs.tar"
 SPLIT_COMMAND, MERGE_COMMAND = "pyhrf_split_roidata", "pyhrf_pack_results"
+# A level of Python's logging, as in pyhrf: its 1 is a hundred lines for each voxel.
+_WARNINGS = ["-v", "30"]
 _SHOWN = 3  # region jobs of a graph that are drawn
 
 
@@ -101,12 +103,12 @@ def region_group(label: str) -> str:
 
 def split_command(what: Description) -> list[str]:
     """Return the words that write the data of each region."""
-    return [*what.split, "-c", CONFIG, "-v", "1", "-d", "./"]
+    return [*what.split, "-c", CONFIG, *_WARNINGS, "-d", "./"]
 
 
 def region_command(estimate: Sequence[str], name: str) -> list[str]:
     """Return the words that analyse the region of a file."""
-    return [*estimate, "-c", CONFIG, "-r", name, "-v", "1"]
+    return [*estimate, "-c", CONFIG, "-r", name, *_WARNINGS]
 
 
 def merge_command() -> list[str]:

@@ -73,13 +73,14 @@ class RenamesFiles(Protocol):
 
 @runtime_checkable
 class EstimatesItself(Protocol):
-    """A treatment whose regions are analysed in the worker's process: no start of a command for each."""
+    """A treatment that knows better than to start a command anew for each region."""
 
     def region_estimator(self) -> Callable[[str], None]:
         """Return what analyses the region of a file, leaves its result beside it, and raises if it fails.
 
-        It is pickled by value, so that it may be of a script. The treatment that is sent for the split has
-        no analyser then: its parameter ``analyser`` is set to None.
+        It is pickled by value, so that it may be of a script, and called in the process of a worker, in the
+        directory of the treatment's files. The treatment that is sent for the split has no analyser then,
+        its parameter ``analyser`` is set to None, unless it names commands, which may need it.
         """
 
 

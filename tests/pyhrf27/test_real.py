@@ -47,20 +47,21 @@ def as_jobs(treatments: dict[str, PyhrfTreatment], out: Path) -> dict[str, list[
     return found
 
 
-def test_every_byte_is_pyhrfs(vem: Path, python27: Path, tmp_path: Path) -> None:
-    by_pyhrf(vem, tmp_path / "serial", python27)
-    treatment = PyhrfTreatment.from_xml(vem, python=str(python27))
-    found = as_jobs({"one": treatment}, tmp_path / "jobs")
-    assert len(found["one"]) == 2
-    expected = {path.name: path for path in (tmp_path / "serial").iterdir()}
-    made = {path.name: path for path in (tmp_path / "jobs" / "one").iterdir()}
+def differences(config: Path, python27: Path) -> tuple[int, list[str]]:
+    """Run it by pyhrf alone and as jobs; return how many files that makes, and which differ."""
+    serial, jobs = config.parent / "serial", config.parent / "jobs"
+    by_pyhrf(config, serial, python27)
+    as_jobs({"one": PyhrfTreatment.from_xml(config, python=str(python27))}, jobs)
+    expected = {path.name: path.read_bytes() for path in serial.iterdir()}
+    made = {path.name: path.read_bytes() for path in (jobs / "one").iterdir()}
     assert made.keys() == expected.keys() | {"result.pck"}
-    different = [
-        name for name in expected if made[name].read_bytes() != expected[name].read_bytes()
-    ]
-    assert different == ["jde_vem_analysis_duration.nii"]
+    return len(expected), [name for name in sorted(expected) if made[name] != expected[name]]
+
+
+def test_every_byte_is_pyhrfs(vem: Path, python27: Path, tmp_path: Path) -> None:
+    assert differences(vem, python27) == (34, ["jde_vem_analysis_duration.nii"])
     # And readable without pyhrf.
-    (roi, outputs, report), _ = load_results(made["result.pck"])
+    (roi, outputs, report), _ = load_results(tmp_path / "jobs" / "one" / "result.pck")
     assert (roi.class_name, report) == ("pyhrf.core.FmriData", "ok")
     hrf = outputs["hrf"]
     assert hrf.class_name == "pyhrf.ndarray.xndarray"
@@ -105,6 +106,8 @@ CONFIGURE = """
 import sys
 from pyhrf import get_data_file_name
 from pyhrf.core import FmriData, FMRISessionVolumicData
+from pyhrf.rfir import RFIREstim
+from pyhrf.ui.rfir_ui import RFIRAnalyser
 from pyhrf.ui.treatment import FMRITreatment
 from pyhrf.ui.vb_jde_analyser import JDEVEMAnalyser
 from pyhrf.xmlio import to_xml
@@ -115,7 +118,7 @@ print(list(map(int, treatment.dump_roi_datasets(dry=True)[1])))
 """
 VEM = "JDEVEMAnalyser(nItMin=2, nItMax=3)"
 SURFACE = f"FmriData.from_surf_ui(), {VEM}"
-SESSIONS = f"FmriData.from_vol_ui([FMRISessionVolumicData(), FMRISessionVolumicData()]), {VEM}"
+SESSIONS = "FmriData.from_vol_ui([FMRISessionVolumicData(), FMRISessionVolumicData()])"
 
 
 def configure(config: Path, what: str, python27: Path) -> list[int]:
@@ -128,27 +131,32 @@ def configure(config: Path, what: str, python27: Path) -> list[int]:
 
 
 def test_data_of_a_surface(python27: Path, tmp_path: Path) -> None:
-    regions = configure(tmp_path / "surface.xml", SURFACE, python27)
-    by_pyhrf(tmp_path / "surface.xml", tmp_path / "serial", python27)
-    treatment = PyhrfTreatment.from_xml(tmp_path / "surface.xml", python=str(python27))
+    config = tmp_path / "surface.xml"
+    regions = configure(config, SURFACE, python27)
+    treatment = PyhrfTreatment.from_xml(config, python=str(python27))
     assert list(treatment.roi_sizes) == regions
     assert treatment.roi_sizes == {38: 24, 39: 24, 36: 15}
-    as_jobs({"one": treatment}, tmp_path / "jobs")
-    expected = sorted((tmp_path / "serial").iterdir())
-    assert expected
-    different = [
-        path.name
-        for path in expected
-        if (tmp_path / "jobs" / "one" / path.name).read_bytes() != path.read_bytes()
-    ]
+    n_files, different = differences(config, python27)
+    assert n_files > 20
     assert [name for name in different if "analysis_duration" not in name] == []
 
 
 def test_several_sessions(python27: Path, tmp_path: Path) -> None:
-    regions = configure(tmp_path / "sessions.xml", SESSIONS, python27)
-    treatment = PyhrfTreatment.from_xml(tmp_path / "sessions.xml", python=str(python27))
+    config = tmp_path / "sessions.xml"
+    regions = configure(config, f"{SESSIONS}, {VEM}", python27)
+    treatment = PyhrfTreatment.from_xml(config, python=str(python27))
     assert list(treatment.roi_sizes) == regions
     assert treatment.roi_shapes() == [(250, 640), (250, 632)]
+    assert differences(config, python27) == (29, ["jde_vem_analysis_duration.nii"])
+
+
+def test_rfir_of_several_sessions(python27: Path, tmp_path: Path) -> None:
+    """With few of its 500 iterations, which take minutes."""
+    analyser = "RFIRAnalyser(RFIREstim(nb_iterations=3))"
+    configure(tmp_path / "rfir.xml", f"{SESSIONS}, {analyser}", python27)
+    n_files, different = differences(tmp_path / "rfir.xml", python27)
+    assert n_files > 5
+    assert different == []
 
 
 def test_mcmc(xml_files: Path, real_data: Path, python27: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from pyhrf_parallel import TreatmentDataError, TreatmentError
 from pyhrf_parallel.pyhrf27 import PyhrfTreatment, load_results, xml_tree
+from pyhrf_parallel.pyhrf27.treatment import SCRIPTS
 from pyhrf_parallel.treatment_jobs.staging import stage
 from tests.pyhrf27.conftest import write_config
 
@@ -56,7 +57,7 @@ def test_treatments(name: str, xml_files: Path, real_data: Path, tmp_path: Path)
     )
     files = [Path(path).name for path in treatment.get_data_files()]
     assert files == [
-        "subj0_parcellation.nii.gz", "subj0_bold_session0.nii.gz", "split_roidata.py", "make_outputs.py",
+        "subj0_parcellation.nii.gz", "subj0_bold_session0.nii.gz", *(path.name for path in SCRIPTS),
     ]  # fmt: skip
     assert treatment.roi_sizes == {2: 640, 1: 632}
     assert treatment.tr == 2.4

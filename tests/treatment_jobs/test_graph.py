@@ -37,9 +37,9 @@ def test_names_groups_and_words() -> None:
         "clean_files": "LABEL",
     }
     split, second, _, merge, scp, clean = (job.command for job in graph.jobs)
-    assert split == ["pyhrf_split_roidata", "-c", "treatment.xml", "-v", "1", "-d", "./"]
+    assert split == ["pyhrf_split_roidata", "-c", "treatment.xml", "-v", "30", "-d", "./"]
     assert second == [
-        "pyhrf_jde_estim", "-c", "treatment.xml", "-r", "roidata_0002.pck", "-v", "1",
+        "pyhrf_jde_estim", "-c", "treatment.xml", "-r", "roidata_0002.pck", "-v", "30",
     ]  # fmt: skip
     assert merge == [
         "pyhrf_pack_results", "-v1", "-o", "result.pck", "result_0002.pck", "result_0001.pck",

@@ -57,7 +57,7 @@ def test_split_estimate_pack(
     treatment = saved(subject, GLMAnalyser(contrasts={"all": {"audio": 0.5, "video": 0.5}}))
     place = tmp_path / "regions $HOME `x`"
     place.mkdir()
-    done = run("pyhrf_split_roidata", "-c", treatment, "-v 30", "-d", place)
+    done = run("pyhrf_split_roidata", "-c", treatment, "-v 20", "-d", place)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "3 regions, roidata_0007.pck is the biggest\n"
     files, ids = ROITreatment.from_xml(treatment.read_text()).dump_roi_datasets(True, place)
