@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -114,13 +115,13 @@ class Engine:
             self._account(stage_of[job.group], job, self._rows[job.file])
         self._read()
         if all(self._rows[job.file].exit_value == 0 for job in jobs if job.step is None):
-            self._wait_for_late_records()
+            self._wait_for_late_records(running)
         return jobs
 
-    def _wait_for_late_records(self) -> None:
+    def _wait_for_late_records(self, stages: Sequence[WholeMap | StageRun]) -> None:
         """Wait for what jobs have written that ended well: a shared file system may be slow to show it."""
         deadline = time.monotonic() + _LATE
-        while not self._ledger.complete and time.monotonic() < deadline:
+        while any(s.has_tasks(self._ledger) for s in stages) and time.monotonic() < deadline:
             time.sleep(self._plan.refresh)
             self._read()
 

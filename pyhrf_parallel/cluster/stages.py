@@ -56,9 +56,13 @@ class WholeMap:
         """What changes when a step ends: there are none."""
         return ()
 
+    def has_tasks(self, ledger: Ledger) -> bool:
+        """Tell whether tasks are left to run."""
+        return not ledger.complete
+
     def is_over(self, ledger: Ledger) -> bool:
         """Tell whether nothing is left to run."""
-        return ledger.complete
+        return not self.has_tasks(ledger)
 
     def layers(self, ledger: Ledger, round_name: str) -> list[list[Job]]:
         """Return what is left to run: jobs in layers, each to run after the one before."""
@@ -104,10 +108,14 @@ class StageRun:
         """What changes when a step ends."""
         return sorted(self._done), list(self._failed), self.problem
 
+    def has_tasks(self, ledger: Ledger) -> bool:
+        """Tell whether tasks are left to run."""
+        return bool(self._pending(ledger))
+
     def is_over(self, ledger: Ledger) -> bool:
         """Tell whether nothing is left to run."""
         left = any(s.name not in self._done for s in self.stage.after)
-        return bool(self.problem) or not (left or self._pending(ledger))
+        return bool(self.problem) or not (left or self.has_tasks(ledger))
 
     def layers(self, ledger: Ledger, round_name: str) -> list[list[Job]]:
         """Return what is left to run: jobs in layers, each to run after the one before."""
