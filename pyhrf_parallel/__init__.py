@@ -6,12 +6,11 @@ import of this package costs next to nothing, and needs none of the optional dep
 
 from __future__ import annotations
 
+from pyhrf_parallel.lazy import attributes
 from pyhrf_parallel.version import __version__
 
 TYPE_CHECKING = False  # as typing's, which would be a third of a worker's start
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyhrf_parallel.errors import (
         ArgumentMismatchError,
         ArgumentTypeError,
@@ -87,16 +86,4 @@ _HOMES = {
     "submit_treatments": "treatment_jobs",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    home = importlib.import_module(f"{__name__}.{_HOMES.get(name, 'errors')}")
-    value = globals()[name] = getattr(home, name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(__all__))
+__getattr__, __dir__ = attributes(__name__, dict.fromkeys(__all__, "errors") | _HOMES)

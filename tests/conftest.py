@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+#: Of whoever runs the tests, who have another one.
+OWN_HOME = Path.home()
 #: Names (comma-separated) whose absence fails a test instead of skipping it.
 REQUIRED = set(filter(None, os.environ.get("PYHRF_PARALLEL_REQUIRE", "").split(",")))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the tests a home: no configuration of the developer's counts, and no cache is left there."""
+    home = tempfile.mkdtemp(prefix="pyhrf_parallel-tests-")
+    config.add_cleanup(lambda: shutil.rmtree(home))
+    os.environ["HOME"] = home
 
 
 def missing(name: str, reason: str) -> None:

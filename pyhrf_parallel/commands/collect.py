@@ -27,7 +27,7 @@ _TOLD = 5  # failures that are printed
 
 def _collect_treatments(run: TreatmentRun, *, keep: bool, as_json: bool) -> None:
     """Bring the results of treatments here."""
-    from pyhrf_parallel.treatment_jobs.runs import raise_failures, write_outputs
+    from pyhrf_parallel.treatment_jobs.collected import raise_failures, write_outputs
 
     with _leaving_alone(run):
         collected = run.collect(progress=None)

@@ -13,13 +13,9 @@ from pyhrf_parallel.configuration import ConfigSource, load_configuration
 from pyhrf_parallel.errors import OptionError
 from pyhrf_parallel.progress import ProgressOption
 from pyhrf_parallel.tasks import OnError
+from pyhrf_parallel.treatment_jobs.collected import Collected, raise_failures, write_outputs
 from pyhrf_parallel.treatment_jobs.interface import Treatment
-from pyhrf_parallel.treatment_jobs.runs import (
-    Collected,
-    TreatmentRun,
-    raise_failures,
-    write_outputs,
-)
+from pyhrf_parallel.treatment_jobs.runs import TreatmentRun
 from pyhrf_parallel.treatment_jobs.submission import Paths, Request, ResultTransfer, Submission
 
 

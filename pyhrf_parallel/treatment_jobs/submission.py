@@ -26,11 +26,12 @@ from pyhrf_parallel.files import private_directory
 from pyhrf_parallel.runs import describe_run, remove_quietly
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Work, check_options
+from pyhrf_parallel.treatment_jobs.collected import Subject
 from pyhrf_parallel.treatment_jobs.estimating import EstimateRegions
 from pyhrf_parallel.treatment_jobs.graph import CONFIG, RESULT, Description
 from pyhrf_parallel.treatment_jobs.interface import Treatment
 from pyhrf_parallel.treatment_jobs.preview import TreatmentPreview, preview
-from pyhrf_parallel.treatment_jobs.runs import TREATMENTS, Subject, TreatmentRun
+from pyhrf_parallel.treatment_jobs.runs import TREATMENTS, TreatmentRun
 from pyhrf_parallel.treatment_jobs.stages import ask_for_memory, make_stage
 from pyhrf_parallel.treatment_jobs.staging import send_inputs, stage
 from pyhrf_parallel.worker import PAYLOAD

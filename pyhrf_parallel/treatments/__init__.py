@@ -7,14 +7,15 @@ and `Treatment` for what a treatment of your own needs.
 
 from __future__ import annotations
 
+from pyhrf_parallel.lazy import attributes
+
 TYPE_CHECKING = False  # names are imported when they are used: commands start without nilearn
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyhrf_parallel.treatment_jobs.interface import Treatment
     from pyhrf_parallel.treatments.analysers import Estimates, FIRAnalyser, GLMAnalyser
     from pyhrf_parallel.treatments.fmri_data import FmriData, ROIData
-    from pyhrf_parallel.treatments.roi_treatment import ROITreatment, load_results
+    from pyhrf_parallel.treatments.results import load_results
+    from pyhrf_parallel.treatments.roi_treatment import ROITreatment
 
 __all__ = [
     "Estimates",
@@ -27,27 +28,16 @@ __all__ = [
     "load_results",
 ]
 
-_HOMES = {
-    "Estimates": "treatments.analysers",
-    "FIRAnalyser": "treatments.analysers",
-    "FmriData": "treatments.fmri_data",
-    "GLMAnalyser": "treatments.analysers",
-    "ROIData": "treatments.fmri_data",
-    "ROITreatment": "treatments.roi_treatment",
-    "Treatment": "treatment_jobs.interface",
-    "load_results": "treatments.roi_treatment",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    module = importlib.import_module(f"pyhrf_parallel.{_HOMES[name]}")
-    value = globals()[name] = getattr(module, name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(__all__))
+__getattr__, __dir__ = attributes(
+    __name__,
+    {
+        "Estimates": "treatments.analysers",
+        "FIRAnalyser": "treatments.analysers",
+        "FmriData": "treatments.fmri_data",
+        "GLMAnalyser": "treatments.analysers",
+        "ROIData": "treatments.fmri_data",
+        "ROITreatment": "treatments.roi_treatment",
+        "Treatment": "treatment_jobs.interface",
+        "load_results": "treatments.results",
+    },
+)

@@ -81,6 +81,12 @@ def _dumps(result: Result) -> bytes:
         return dumped
 
 
+def load_results(path: str | os.PathLike[str]) -> list[Result]:
+    """Read the list of results that a treatment has written. It is a pickle: trust who wrote it."""
+    results: list[Result] = pickle.loads(Path(path).read_bytes())
+    return results
+
+
 def failures(results: Iterable[Result]) -> list[Result]:
     """Return the results of the regions whose analysis has failed."""
     return [result for result in results if result[2] != OK]

@@ -13,12 +13,13 @@ from pyhrf_parallel.configuration import ConfigSource
 from pyhrf_parallel.errors import RemoteException, TreatmentError
 from pyhrf_parallel.files import write_then_rename
 from pyhrf_parallel.mapping import remote_map
+from pyhrf_parallel.treatment_jobs.collected import raise_failures
 from pyhrf_parallel.treatment_jobs.dispatching import finish, submit_treatments
 from pyhrf_parallel.treatment_jobs.failures import OK, Failure, as_error, crash_report, tell
 from pyhrf_parallel.treatment_jobs.graph import RESULT
 from pyhrf_parallel.treatment_jobs.interface import JobSpan
 from pyhrf_parallel.treatment_jobs.region_files import PROTOCOL, data_name
-from pyhrf_parallel.treatment_jobs.runs import TreatmentRun, raise_failures
+from pyhrf_parallel.treatment_jobs.runs import TreatmentRun
 from pyhrf_parallel.treatments.fmri_data import FmriData, ROIData
 from pyhrf_parallel.treatments.results import (
     Analyser,
@@ -26,6 +27,7 @@ from pyhrf_parallel.treatments.results import (
     Result,
     analyse_region,
     failures,
+    load_results,
 )
 from pyhrf_parallel.treatments.serialising import from_xml, to_xml
 
@@ -388,9 +390,3 @@ class ROITreatment:
         if not self.result_path.exists():
             return {}
         return {r[0].roi_id: r for r in load_results(self.result_path) if r[2] == OK}
-
-
-def load_results(path: str | os.PathLike[str]) -> list[Result]:
-    """Read the list of results that a treatment has written. It is a pickle: trust who wrote it."""
-    results: list[Result] = pickle.loads(Path(path).read_bytes())
-    return results

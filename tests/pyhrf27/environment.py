@@ -10,8 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-# The account's own home, too: a test run may have another one.
-_HOMES = (str(Path.home()), pwd.getpwuid(os.getuid()).pw_dir)
+from tests.conftest import OWN_HOME
+
+_HOMES = (OWN_HOME, pwd.getpwuid(os.getuid()).pw_dir)
 _ROOTS = (os.environ.get("PYENV_ROOT", ""), *(f"{home}/.pyenv" for home in _HOMES))
 
 
@@ -58,6 +59,7 @@ def _build(place: Path) -> None:
     _run(
         place / "tools" / "bin" / "virtualenv", "--quiet", "-p", place / "python" / "bin" / "python2.7",
         "--download", "--pip", "9.0.3", place / "env",
+        VIRTUALENV_OVERRIDE_APP_DATA=str(place / "app-data"),
     )  # fmt: skip
     (place / "constraints.txt").write_text("nipy<0.5\n")
     settings = {"PIP_CONSTRAINT": str(place / "constraints.txt"), "PIP_INDEX_URL": index}
@@ -83,8 +85,10 @@ def _find_own_library(place: Path) -> None:
 
 
 def _run(*argv: object, **settings: str) -> str:
+    # pip's configuration may be in the home of whoever runs the tests.
+    env = os.environ | {"HOME": str(OWN_HOME)} | settings
     done = subprocess.run(
-        list(map(str, argv)), capture_output=True, text=True, check=False, env=os.environ | settings
+        list(map(str, argv)), capture_output=True, text=True, check=False, env=env
     )
     if done.returncode != 0:
         raise CannotBuildError(f"{argv[0]} ...: {done.stderr[-500:]}")

@@ -22,7 +22,7 @@ from pyhrf_parallel.treatments import (
     ROIData,
     ROITreatment,
 )
-from pyhrf_parallel.treatments.roi_treatment import load_results
+from pyhrf_parallel.treatments.results import load_results
 from tests.treatments import analyses
 from tests.treatments.conftest import SHAPE, Subject
 
