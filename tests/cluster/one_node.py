@@ -265,9 +265,11 @@ class OneNode:
 
     def processes(self) -> list[int]:
         """Return the processes of the account but for those of its SSH sessions."""
-        done = self.command("ps", "-o", "pid=,comm=", "-u", self.user)
-        rows = [line.split(None, 1) for line in done.splitlines()]
-        return [int(pid) for pid, name in rows if not name.startswith("sshd")]
+        done = self.command("ps", "-o", "pid=,stat=,comm=", "-u", self.user)
+        rows = [line.split(None, 2) for line in done.splitlines()]
+        # The dead, too, are there until the machine's first process asks what became of them.
+        alive = [(pid, name) for pid, state, name in rows if not state.startswith("Z")]
+        return [int(pid) for pid, name in alive if not name.startswith("sshd")]
 
     def jobs(self) -> list[str]:
         """Return the jobs that Slurm has not seen the end of."""
