@@ -19,6 +19,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 ROOT = Path(__file__).parent.parent.parent
 PROGRAMS = ("sshd", "munged", "slurmctld", "slurmd", "sbatch", "useradd")
 SYSTEM_PYTHON = Path("/usr/bin/python3")
@@ -297,7 +299,7 @@ class OneNode:
         for pid in self.command(*everything).split():
             with suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
-        wait_for(lambda: not self.command(*everything).strip(), 10, "no process")
+        wait_for(lambda: not self.command(*everything).strip(), 10, "no process")  # userdel asks
         run("userdel", self.user)
         shutil.rmtree(self.base, ignore_errors=True)
 
@@ -305,15 +307,17 @@ class OneNode:
         """Stop a daemon of ours, and no other process that has its number by now."""
         if not pid_file.exists():
             return
-        pid = int(pid_file.read_text())
-        comm = Path(f"/proc/{pid}/comm")
-        if not comm.exists() or comm.read_text().strip() != name:
+        try:
+            daemon = psutil.Process(int(pid_file.read_text()))
+            if daemon.name() != name:
+                return
+            daemon.terminate()
+            dead = psutil.STATUS_ZOMBIE
+            wait_for(lambda: not daemon.is_running() or daemon.status() == dead, 10, name)
+        except psutil.NoSuchProcess:
             return
-        os.kill(pid, signal.SIGTERM)
-        with suppress(TimeoutError):
-            wait_for(lambda: not comm.exists(), 10, name)
-            return
-        os.kill(pid, signal.SIGKILL)
+        except TimeoutError:
+            daemon.kill()
 
 
 def run(*argv: object) -> None:
