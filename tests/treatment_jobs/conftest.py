@@ -76,3 +76,19 @@ def run_here(treatments: dict[str, Any], results: Path, **options: Any) -> Any:
         "label_for_cluster": "LABEL",
     }  # fmt: skip
     return run_soma_workflow(treatments, **(positional | given))
+
+
+def script(path: Path, body: str) -> list[str]:
+    """Return a command that does something before it analyses a region, whose number is NUMBER."""
+    path.write_text(
+        "import os, signal, subprocess, sys, time\n"
+        "region = sys.argv[sys.argv.index('-r') + 1]\n"
+        "number = int(region[8:12])\n"
+        f"{body}\n"
+        f"sys.exit(subprocess.run({ESTIMATE!r} + sys.argv[1:]).returncode)\n"
+    )
+    return [sys.executable, str(path)]
+
+
+def files(place: Path) -> list[str]:
+    return sorted(str(p.relative_to(place)) for p in place.rglob("*") if p.is_file())
