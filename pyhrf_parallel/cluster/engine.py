@@ -91,8 +91,9 @@ class Engine:
             jobs = self._round()
             vain = 0 if self._progress() != before else vain + 1
             if vain == _HOPELESS:
-                why = self._why(jobs[0].name, self._rows[jobs[0].file], jobs[0].file)
-                raise RuntimeError(f"The jobs end before they have run a task: {why}")
+                raise RuntimeError(
+                    f"The jobs end before they have run a task: {self._why(jobs[0])}"
+                )
         self._records.finish()
         self.say("done")
 
@@ -112,7 +113,7 @@ class Engine:
             time.sleep(self._plan.refresh)
         stage_of = {stage.group: stage for stage in running}
         for job in jobs:
-            self._account(stage_of[job.group], job, self._rows[job.file])
+            self._account(stage_of[job.group], job)
         self._read()
         if all(self._rows[job.file].exit_value == 0 for job in jobs if job.step is None):
             self._wait_for_late_records(running)
@@ -164,11 +165,12 @@ class Engine:
                     records = list(filter(is_return, records))
                 note(records, self._ledger)
 
-    def _account(self, stage: WholeMap | StageRun, job: Job, row: JobRow) -> None:
+    def _account(self, stage: WholeMap | StageRun, job: Job) -> None:
         """Take in how a job has ended, and find the task that it was killed with."""
+        row = self._rows[job.file]
         if row.reason and row.scheduler_id is None:
             raise RuntimeError(f"The scheduler refuses the job: {row.reason}")
-        stage.account(job, row, self._why(job.name, row, job.file))
+        stage.account(job, row, self._why(job))
         if row.exit_value == 0 or not Path(f"{job.file}.cursor").exists():
             return
         cursor = Cursor(f"{job.file}.cursor")
@@ -177,7 +179,7 @@ class Engine:
         if index < 0 or self._ledger.is_settled(index):
             return
         self._deaths[index] = self._deaths.get(index, 0) + 1
-        memory = slurm.killed_for_memory(self._tail(job.name, row), row.reason)
+        memory = slurm.killed_for_memory(self._schedulers_tail(job), row.reason)
         if self._deaths[index] > self._plan.retries:
             how = (
                 memory
@@ -185,17 +187,22 @@ class Engine:
                 or describe_death(row.exit_value if row.exit_value is not None else 1)
             )
             reason = f"its job {row.scheduler_id or job.name} ended: {how}"
-            self._records.write([lost(index, reason, self._tail(job.name, row, job.file))])
+            self._records.write([lost(index, reason, self._tail(job))])
             stage.discard(index)
         elif memory:
             stage.too_big[index] = stage.too_big.get(index, 0) + 1
 
-    def _tail(self, name: str, row: JobRow, file: str = "") -> str:
-        own = read_log_tail(f"{file}.log") if file else ""
-        return own + read_log_tail(slurm.log_name(name, row.scheduler_id))
+    def _tail(self, job: Job) -> str:
+        """Return the end of what a job has written."""
+        return read_log_tail(f"{job.file}.log") + self._schedulers_tail(job)
 
-    def _why(self, name: str, row: JobRow, file: str = "") -> str:
-        told = "\n".join(filter(None, [row.reason, self._tail(name, row, file).strip()]))
+    def _schedulers_tail(self, job: Job) -> str:
+        """Return the end of what the scheduler has written of a job, and the job before it had a log."""
+        return read_log_tail(slurm.log_name(job.name, self._rows[job.file].scheduler_id))
+
+    def _why(self, job: Job) -> str:
+        row = self._rows[job.file]
+        told = "\n".join(filter(None, [row.reason, self._tail(job).strip()]))
         return told or f"exit {row.exit_value}"
 
     def cancel(self) -> None:
