@@ -66,6 +66,17 @@ class _Pool(threading.Thread):
             self._over()
 
 
+def _settings(joblib: ModuleType) -> dict[str, Any]:
+    """Return what `joblib.parallel_config` says, for which there is no public way."""
+    parallel = joblib.Parallel(n_jobs=2)
+    found: dict[str, Any] = getattr(
+        parallel,
+        "_backend_kwargs",
+        getattr(parallel, "_backend_args", {}),  # before joblib 1.5
+    )
+    return found
+
+
 class _Processes:
     """joblib's processes: asked to serve, round after round, until all tasks have an outcome."""
 
@@ -75,7 +86,7 @@ class _Processes:
         self._niceness = niceness
 
     def run(self, outcomes: Outcomes) -> None:
-        settings = self._joblib.Parallel(n_jobs=2)._backend_kwargs  # noqa: SLF001  (no public way)
+        settings = _settings(self._joblib)
         parent = settings.get("temp_folder") or os.environ.get("JOBLIB_TEMP_FOLDER")
         large = settings.get("max_nbytes", LARGE)
         deaths: Counter[int] = Counter()
