@@ -40,7 +40,9 @@ bench: .venv/ready
 	touch $@
 
 # The suites of the other Pythons that this machine has: on PATH, or installed by pyenv.
+# One of them gets the oldest dependencies, whose own deprecations are theirs.
 OTHERS := 3.11 3.12 3.13
+OLDEST := 3.12
 other-pythons: .venv/ready
 	@for version in $(OTHERS); do \
 		$(BIN)/python -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] == '$$version')" || continue; \
@@ -51,11 +53,14 @@ other-pythons: .venv/ready
 	done
 
 suite-%:
-	@echo "--- Python $*"
+	@echo "--- Python $* $(if $(filter $(OLDEST),$*),(the oldest versions of all dependencies))"
 	@test .venv-$*/ready -nt pyproject.toml || { \
 		"$(OTHER)" -m venv .venv-$* && .venv-$*/bin/python -m pip install --quiet --upgrade "pip>=25.1" && \
-		.venv-$*/bin/python -m pip install --quiet --editable ".[all]" --group test && touch .venv-$*/ready; }
-	.venv-$*/bin/python -m pytest --quiet tests/unit tests/contract
+		$(if $(filter $(OLDEST),$*),$(BIN)/python tests/oldest.py,true) > .venv-$*/constraints.txt && \
+		.venv-$*/bin/python -m pip install --quiet --constraint .venv-$*/constraints.txt --editable ".[all]" --group test && \
+		touch .venv-$*/ready; }
+	.venv-$*/bin/python -m pytest --quiet tests/unit tests/contract \
+		$(if $(filter $(OLDEST),$*),tests/treatments -o filterwarnings=default --disable-warnings)
 
 clean:
 	rm -rf .venv .venv-* build dist demo-output docs/_build
