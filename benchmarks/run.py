@@ -58,7 +58,7 @@ def _table(rows: list[Row]) -> str:
 def _cells(row: Row) -> tuple[str, ...]:
     value, target, met = f"{row.value:.3g}{row.unit}", "", ""
     if row.target is not None:
-        target, met = f"<= {row.target:.2g}{row.unit}", "yes" if row.met else "**no**"
+        target, met = f"<= {row.target:.3g}{row.unit}", "yes" if row.met else "**no**"
     return row.name, row.work, row.measured, row.compared, value, target, met
 
 
