@@ -33,6 +33,8 @@ class Step:
         Its words. A program without a directory is looked for beside the interpreter first.
     takes_outputs : bool
         Whether the command is followed by the stage's outputs that there are.
+    needs_success : bool
+        Whether it is left out if a task has failed.
     native : list of str or None
         Options for the scheduler, where they are not the plan's.
     """
@@ -40,6 +42,7 @@ class Step:
     name: str
     command: list[str]
     takes_outputs: bool = False
+    needs_success: bool = False
     native: list[str] | None = None
 
 

@@ -15,11 +15,12 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pyhrf_parallel import files
-from pyhrf_parallel.cluster import send_back
+from pyhrf_parallel import files, worker
+from pyhrf_parallel.cluster import send_back, step
 from pyhrf_parallel.cluster.layout import EARLIER, RECORDS, STATE, Plan, State
 from pyhrf_parallel.files import remove_directory, write_then_rename
 from pyhrf_parallel.records import PART
@@ -165,7 +166,43 @@ def stop(directory: str) -> dict[str, Any]:
     if is_running(directory)["running"]:
         with suppress(ProcessLookupError):
             os.killpg(engine["pid"], signal.SIGKILL)
+    if engine["here"] and not engine["running"]:
+        _end_what_it_has_left(Path(directory))
     return {"stopped": engine["running"]}
+
+
+def _end_what_it_has_left(place: Path) -> None:
+    """End the processes that an engine without a scheduler has left when it died, and say so."""
+    try:
+        state = State.loads((place / STATE).read_bytes())
+    except (OSError, ValueError):
+        return
+    if state.phase != "running":
+        return
+    import psutil
+
+    workers = {
+        path.stem for path in place.glob("*.cursor")
+    }  # of no other run: an engine's pid is in it
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        words = process.info["cmdline"] or []
+        is_worker = worker.__name__ in words and not workers.isdisjoint(words)
+        is_step = step.__name__ in words and process.info["cwd"] == str(place)
+        if is_worker or is_step:
+            for one in [*_descendants(process), process]:
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
+    replace(state, phase="cancelled").write(place)
+
+
+def _descendants(process: Any) -> list[Any]:
+    import psutil
+
+    try:
+        found: list[Any] = process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+    return found
 
 
 def _wait_for_end(directory: str) -> None:

@@ -114,14 +114,13 @@ class StageRun:
 
     def is_over(self, ledger: Ledger) -> bool:
         """Tell whether nothing is left to run."""
-        left = any(s.name not in self._done for s in self.stage.after)
-        return bool(self.problem) or not (left or self.has_tasks(ledger))
+        return bool(self.problem) or not (self.has_tasks(ledger) or self._left_after(ledger))
 
     def layers(self, ledger: Ledger, round_name: str) -> list[list[Job]]:
         """Return what is left to run: jobs in layers, each to run after the one before."""
         tasks = self._pending(ledger)
         before = [self._step(s) for s in self.stage.before if s.name not in self._done]
-        after = [self._step(s) for s in self.stage.after if s.name not in self._done]
+        after = [self._step(s) for s in self._left_after(ledger)]
         workers = [self._workers(tasks, round_name)] if tasks else []
         return [*([job] for job in before if tasks), *workers, *([job] for job in after)]
 
@@ -149,6 +148,17 @@ class StageRun:
             self.problem = f"job {job.name} failed: {why}"
         else:  # its node may have died; what it works on is there
             self._failed.append(job.step.name)
+
+    def _left_after(self, ledger: Ledger) -> list[Step]:
+        """Return the steps after the tasks that are not done, and may be."""
+        left = [s for s in self.stage.after if s.name not in self._done]
+        if any(
+            s.needs_success for s in left
+        ):  # what becomes of the tasks is known in a later round
+            tasks = range(self.stage.start, self.stage.stop)
+            if not all(map(ledger.has_returned, tasks)):
+                left = [s for s in left if not s.needs_success]
+        return left
 
     def _pending(self, ledger: Ledger) -> list[tuple[int, int]]:
         start, stop = self.stage.start, self.stage.stop

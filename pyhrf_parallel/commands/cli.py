@@ -60,7 +60,8 @@ def run(argv: list[str] | None = None) -> int:
     except Exception as error:
         if not _is_expected(error):
             raise
-        return _say(f"error: {error or type(error).__name__}", 1)
+        told = [f"error: {error or type(error).__name__}", *getattr(error, "__notes__", ())]
+        return _say("\n".join(told), 1)
     finally:
         sys.path.remove("")
     return status if isinstance(status, int) else 0

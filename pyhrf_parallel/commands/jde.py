@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -38,6 +39,8 @@ def jde(
     configuration = load_configuration()
     if cluster and not (configuration.server or configuration.server_id):
         raise CommandError("no cluster is configured: pyhrf-parallel setup-cluster")
+    if not cluster and os.sep in python:  # a path of this machine
+        python = os.path.abspath(python)  # noqa: PTH100
     name = config.stem
     treatment = PyhrfTreatment.from_xml(config, python)
     server = (configuration.server_id or configuration.server) if cluster else None

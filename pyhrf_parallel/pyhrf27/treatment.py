@@ -26,7 +26,9 @@ SPLIT_SCRIPT, ESTIMATION_SCRIPT, OUTPUT_SCRIPT = SCRIPTS = [
     Path(__file__).with_name("scripts") / name
     for name in ("split_roidata.py", "estimate_regions.py", "make_outputs.py")
 ]
-_DATA, _MASKS, _BOLD = "fmri_data", ("mask_file", "roi_mask_file"), "bold_file"
+_DATA, _MASKS = "fmri_data", ("mask_file", "roi_mask_file")
+_BOLD = ("bold_file", "bold_files")
+_OUTPUTS = "make_outputs"
 _PATH_HINTS = ("file", "dir")
 
 
@@ -41,7 +43,7 @@ class PyhrfTreatment:
         The configuration.
     base : path
         What relative paths in it are relative to.
-    python : str
+    python : path
         The Python 2.7 that has pyhrf, where the jobs run.
 
     Raises
@@ -51,11 +53,16 @@ class PyhrfTreatment:
     """
 
     def __init__(
-        self, root: ET.Element, base: str | os.PathLike[str], python: str = "python2.7"
+        self,
+        root: ET.Element,
+        base: str | os.PathLike[str],
+        python: str | os.PathLike[str] = "python2.7",
     ) -> None:
         self._root = root
         self._base = os.path.abspath(base)  # noqa: PTH100
-        self.python = python
+        self.python = os.fspath(python)
+        if not self.python:
+            raise TreatmentDataError("python is empty: name the Python 2.7 that has pyhrf")
         data = root.find(_DATA)
         if xml_tree.kind(root) != "Initable" or data is None:
             raise TreatmentDataError(f"<{root.tag}> is no treatment of pyhrf: it has no <{_DATA}>")
@@ -68,14 +75,16 @@ class PyhrfTreatment:
             )
 
     @classmethod
-    def from_xml(cls, path: str | os.PathLike[str], python: str = "python2.7") -> Self:
+    def from_xml(
+        cls, path: str | os.PathLike[str], python: str | os.PathLike[str] = "python2.7"
+    ) -> Self:
         """Read a configuration that ``pyhrf_jde_buildcfg`` or ``pyhrf.xmlio`` has written.
 
         Parameters
         ----------
         path : path
             The file; relative paths in it are relative to its directory.
-        python : str
+        python : path
             The Python 2.7 that has pyhrf, where the jobs run.
 
         Raises
@@ -119,9 +128,8 @@ class PyhrfTreatment:
             if element.text and os.path.isfile(path):  # noqa: PTH113
                 found.append(element)
             elif element.text and any(hint in name for hint in _PATH_HINTS):
-                raise TreatmentDataError(
-                    f"there is no file {path} ({name}); pyhrf would go on without a mask"
-                )
+                hint = "; pyhrf would go on with a mask of its own" if name in _MASKS else ""
+                raise TreatmentDataError(f"there is no file {path} ({name}){hint}")
         return found
 
     def get_data_files(self) -> list[str]:
@@ -137,33 +145,50 @@ class PyhrfTreatment:
             raise TreatmentDataError(f"its data have {len(masks)} masks, and one is needed")
         path = self._path(masks[0].text or "")
         values = _read(path)
-        labels: NDArray[np.int64] = np.round(values).astype(np.int64)
-        if not np.allclose(labels, values):
+        if not np.allclose(np.round(values), values):
             raise TreatmentDataError(f"{path}: its labels are not whole numbers")
+        labels: NDArray[np.int64] = np.round(values).astype(np.int64)
         if labels.min() == -1:
             labels += 1
-        # As pyhrf does, over all sessions: where nothing was measured, or something is not a number.
-        measured, valid = np.zeros(labels.shape, bool), np.ones(labels.shape, bool)
-        for element in self._bold():
-            bold = _read(self._path(element.text or ""))
-            nonzero = (bold != 0).any(axis=_time_axis(bold))
-            if nonzero.size != labels.size:
-                raise TreatmentDataError(
-                    f"{self._path(element.text or '')} has shape {bold.shape}, and the mask {labels.shape}"
-                )
-            measured |= nonzero.reshape(labels.shape)
-            valid &= ~np.isnan(bold).any(axis=_time_axis(bold)).reshape(labels.shape)
-        labels[~(measured & valid)] = 0
+        labels[(labels >= 1) & ~self._measured(labels.shape)] = 0
         return labels
+
+    def _measured(self, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+        """Tell where pyhrf goes on with the signals: without variance, as it computes it, it does not."""
+        squares: Any = 0
+        total: Any = 0
+        n = 0
+        for element in self._bold():
+            path = self._path(element.text or "")
+            bold = _read(path)
+            axis = _time_axis(bold)
+            if bold.size != bold.shape[axis] * np.prod(shape):
+                raise TreatmentDataError(f"{path} has shape {bold.shape}, and the mask {shape}")
+            n += bold.shape[axis]
+            squares = squares + (bold**2).sum(axis).reshape(
+                shape
+            )  # in its own type, which may be too small
+            total = total + bold.sum(axis).reshape(shape)
+        if n == 0:
+            raise TreatmentDataError("its data name no BOLD images")
+        if n == 1:
+            raise TreatmentDataError("its BOLD images have one scan")
+        of_integers = np.issubdtype(squares.dtype, np.integer)
+        with np.errstate(invalid="ignore"):  # of what is infinite
+            variance = (squares // (n - 1) if of_integers else squares / (n - 1)) - (total / n) ** 2
+        measured: NDArray[np.bool_] = (variance != 0) & ~np.isnan(total)
+        return measured
 
     def _bold(self) -> list[ET.Element]:
         files = self._files()
-        return [e for name, e in xml_tree.texts(self._data) if name == _BOLD and e in files]
+        return [e for name, e in xml_tree.texts(self._data) if name in _BOLD and e in files]
 
     @cached_property
     def roi_sizes(self) -> dict[int, int]:
         """The labels of the regions with their sizes, the biggest first, as pyhrf splits."""
-        ids, sizes = np.unique(self._labels[self._labels != 0], return_counts=True)
+        background = self._data.find("background_label")
+        outside = (None if background is None else xml_tree.value(background)) or 0
+        ids, sizes = np.unique(self._labels[self._labels != outside], return_counts=True)
         order = np.argsort(-sizes, kind="stable")
         return {int(ids[i]): int(sizes[i]) for i in order}
 
@@ -202,6 +227,8 @@ class PyhrfTreatment:
         for element, path in renamed:
             same[element].text = path
         self._data = data
+        for known in ("_labels", "roi_sizes"):
+            self.__dict__.pop(known, None)
 
     def set_init_param(self, name: str, value: Any) -> None:
         """Change a plain parameter of the treatment: a text, a number, True or False.
@@ -212,6 +239,9 @@ class PyhrfTreatment:
             If there is none of that name, or it is of another type.
         """
         element = self._root.find(name)
+        if element is None and name == _OUTPUTS:  # it has a default
+            element = ET.SubElement(self._root, name, pickled_type=xml_tree.BOOL)
+            element.text = "True"
         if element is None:
             raise ValueError(f"no parameter {name!r}")
         if xml_tree.kind(element) != type(value).__name__:
@@ -224,7 +254,7 @@ class PyhrfTreatment:
 
     def output_command(self, result: str, archive: str) -> list[str] | None:
         """Return what lets pyhrf make its images and tables, where the jobs run."""
-        if not self._parameter("make_outputs"):
+        if self._parameter(_OUTPUTS) is False:
             return None
         return [self.python, OUTPUT_SCRIPT.name, CONFIG, result, archive]
 
@@ -260,8 +290,14 @@ def _time_axis(bold: NDArray[Any]) -> int:
 def _n_scans(path: str) -> int:
     image = _load(path)
     if isinstance(image, nib.GiftiImage):
-        return len(image.darrays)
+        return int(_stacked(image).shape[0])
     return int(image.shape[3]) if image.ndim > 3 else 1  # noqa: PLR2004
+
+
+def _stacked(image: Any) -> NDArray[Any]:
+    """Return the values of a surface: an array for each scan, or one of all."""
+    arrays = [array.data for array in image.darrays]
+    return np.stack(arrays) if len(arrays) > 1 else np.asarray(arrays[0])
 
 
 def _load(path: str) -> Any:
@@ -272,12 +308,12 @@ def _load(path: str) -> Any:
 
 
 def _read(path: str) -> NDArray[Any]:
+    """Read an image as pyhrf does: in volumes, what is not a number is 0."""
     image = _load(path)
     if isinstance(image, nib.GiftiImage):
-        arrays = [array.data for array in image.darrays]
-        return np.stack(arrays) if len(arrays) > 1 else np.asarray(arrays[0])
+        return _stacked(image)
     try:
         values: NDArray[Any] = np.asanyarray(image.dataobj)
     except Exception as error:
         raise TreatmentDataError(f"{path} cannot be read as an image: {error}") from error
-    return values
+    return np.where(np.isnan(values), 0, values)

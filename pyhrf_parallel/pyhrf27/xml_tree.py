@@ -13,6 +13,8 @@ from typing import Any
 
 from pyhrf_parallel.errors import TreatmentDataError
 
+#: The type of a truth value.
+BOOL = "c__builtin__##bool##p0##."
 _NEWLINE = "##"
 _TYPE, _INIT = "pickled_type", "pickled_init_obj"
 _OBJECT = "Initable"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -81,11 +82,16 @@ def require_program(name: str) -> str:
 def check_status(program: str, status: int) -> None:
     """Check the exit status of a program, negative for a signal.
 
+    If it was killed, as one that needs too much memory is, so is this process: whoever has started the job
+    sees that, and may try again with more.
+
     Raises
     ------
     TreatmentError
         If it has failed.
     """
+    if status == -signal.SIGKILL:
+        os.kill(os.getpid(), signal.SIGKILL)
     if status != 0:
         how = f"exit status {status}" if status > 0 else f"signal {-status}"
         raise TreatmentError(f"{program} ended with {how}")

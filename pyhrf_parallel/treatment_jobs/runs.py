@@ -120,25 +120,13 @@ class TreatmentRun(Run):
         Raises
         ------
         TreatmentError
-            If the run is not over yet, or what is needed for that was removed.
+            If the run is not over yet.
         """
         state = read_state(self._connected())
         if state is None or state.phase == "running":
             raise TreatmentError(f"run {self.run_id} is not over")
-        for number, subject in enumerate(self.subjects):
-            if self._step(number, CLEAN) is not None and self._has_failed(subject):
-                raise TreatmentError(
-                    f"treatment {subject.name!r} cannot be run again: its result was sent by scp, and its "
-                    "files were removed then"
-                )
         self._connected().start_again()
         self._outcomes, self._follower = Outcomes(self.work), None
-
-    def _has_failed(self, subject: Subject) -> bool:
-        with suppress(SubmissionError):
-            self._look()
-        last = subject.start + len(subject.roi_ids)
-        return any(subject.start <= index < last for index in self._outcomes.failures)
 
     def treatments(self) -> dict[str, Any]:
         """Return the treatments themselves, as they were submitted.
@@ -210,14 +198,18 @@ class TreatmentRun(Run):
         return dict(zip(outputs, values, strict=True))
 
     def _fetch_outputs(self, subject: Subject) -> None:
-        """Bring what was made there to the directory of the result."""
-        with private_directory() as directory:
-            archive = directory / ARCHIVE
+        """Bring what was made there to the directory of the result: a file is there when it is whole."""
+        place = Path(subject.result_path).parent
+        with private_directory(str(place)) as directory:
+            archive, made = directory / ARCHIVE, directory / "made"
             self._connected().fetch(f"{subject.place}/{ARCHIVE}", archive)
-            place = Path(subject.result_path).parent
             try:
                 with tarfile.open(archive) as content:
-                    content.extractall(place, filter="data")
+                    content.extractall(made, filter="data")
+                for path in filter(Path.is_file, sorted(made.rglob("*"))):
+                    target = place / path.relative_to(made)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    path.replace(target)
             except (OSError, tarfile.TarError) as error:
                 raise TransferError(
                     f"the outputs of {subject.name!r} did not get to {place}: {error}",

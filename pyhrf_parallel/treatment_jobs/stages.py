@@ -61,7 +61,8 @@ def _last(what: Description) -> list[Step]:
     return [
         *output,
         Step(BRING_BACK, [*module, RESULT, *what.send_to]),
-        Step(CLEAN, clean_command(what)),
+        # What has failed may be run again: it needs the files.
+        Step(CLEAN, clean_command(what), needs_success=True),
     ]
 
 

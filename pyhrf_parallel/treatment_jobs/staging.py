@@ -191,6 +191,8 @@ def _inputs(
         if not absolute.is_file():
             raise TreatmentDataError(f"treatment {name!r}: there is no file {path}")
         own = absolute.name
+        if isinstance(treatment, RenamesFiles):  # no program has to know more than ASCII
+            own = "".join(c if c.isascii() and c.isprintable() else "_" for c in own)
         other = CONFIG if own in taken else inputs.get(own)
         if other is not None and other != absolute:
             if not isinstance(treatment, RenamesFiles):
@@ -199,11 +201,22 @@ def _inputs(
                     "rename one of them, or give the treatment a method replace_data_files"
                 )
             number = len(inputs)
-            while (own := f"{number}_{absolute.name}") in inputs or own in taken:
+            while (numbered := f"{number}_{own}") in inputs or numbered in taken:
                 number += 1
+            own = numbered
         inputs[own] = absolute
         renamed[path] = _HERE + own
+        partner = _partner(absolute)
+        if partner is not None:
+            inputs.setdefault(str(Path(own).with_suffix(partner.suffix)), partner)
     return inputs, renamed
+
+
+def _partner(image: Path) -> Path | None:
+    """Return the other file of an image in two files, which is found by the name of the one."""
+    suffix = {".img": ".hdr", ".hdr": ".img"}.get(image.suffix)
+    other = image.with_suffix(suffix) if suffix else None
+    return other if other is not None and other.is_file() else None
 
 
 def send_inputs(

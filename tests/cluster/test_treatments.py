@@ -23,6 +23,7 @@ from pyhrf_parallel import (
     TreatmentRun,
     prepare_treatment_jobs,
     run_soma_workflow,
+    submit_treatments,
 )
 from pyhrf_parallel.commands.cli import run as run_command
 from pyhrf_parallel.treatments import FmriData, GLMAnalyser, ROIData, ROITreatment, load_results
@@ -187,6 +188,38 @@ class TestWayBack:
         (result,) = place.iterdir()
         # It was that account that brought it.
         assert result.stat().st_uid != os.getuid()
+
+    @slurm_only
+    def test_what_has_failed_is_sent_when_it_was_run_again(
+        self, address: str, real_data: Path, tmp_path: Path, cluster: OneNode
+    ) -> None:
+        (tmp_path / "broken").touch()
+
+        def mean_if_mended(roi: ROIData) -> float:
+            if roi.roi_id == 1 and (tmp_path / "broken").exists():
+                raise ValueError("not yet")
+            return float(roi.signals[0].mean())
+
+        treatment = ROITreatment(subject(real_data), mean_if_mended, tmp_path / "out")
+        place = tmp_path / "results"
+        place.mkdir()
+        place.chmod(0o777)
+        with submit_treatments(
+            {"one": treatment}, {"one": place}, result_transfer="scp", local_host=address,
+            local_user=cluster.user,
+        ) as run:  # fmt: skip
+            with pytest.raises(TreatmentError, match="not yet"):
+                run.results()
+            assert [report == "ok" for _, _, report in load_results(place / "result.pck")] == [
+                True,
+                False,
+            ]
+            (tmp_path / "broken").unlink()
+            run.retry()
+            found = run.results()["one"]
+            assert [value > 0 for _, value, _ in found] == [True, True]
+            assert {"scp_result", "clean_files"} <= {s.name for s in run.collect()["one"].timeline}
+            run.clean()
 
     @once
     def test_a_job_that_could_not(self, real_data: Path, tmp_path: Path, cluster: OneNode) -> None:

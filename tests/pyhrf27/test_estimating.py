@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pyhrf_parallel import TreatmentError
@@ -15,7 +19,7 @@ pytestmark = [pytest.mark.pyhrf27, pytest.mark.timeout(900)]  # it may have to b
 
 # What becomes of a region is in the name of its file.
 PROGRAM = """#!/usr/bin/env python
-import os, random, sys
+import os, random, sys, time
 import numpy
 words = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 assert (words["-c"], words["-v"], __name__) == ("treatment.xml", "30", "__main__")
@@ -24,8 +28,10 @@ if "crash" in words["-r"]:
     raise ValueError("no such thing as %s" % words["-r"])
 if "killed" in words["-r"]:
     os.kill(os.getpid(), 9)
-if "gone" in words["-r"]:
-    os.kill(os.getppid(), 9)
+if "slow" in words["-r"]:
+    print("I am %d" % os.getpid())
+    sys.stdout.flush()
+    time.sleep(60)
 print("on stdout")
 with open(words["-r"].replace("roidata", "result"), "w") as file:
     file.write("%d %r %r" % (os.getppid(), random.random(), numpy.random.rand()))
@@ -68,19 +74,73 @@ def test_what_fails_fails_alone(
         estimate("roidata_crash.pck")
     assert "ValueError: no such thing as roidata_crash.pck" in capfd.readouterr().err
     assert not Path("result_crash.pck").exists()
-    with pytest.raises(TreatmentError, match="signal 9"):
-        estimate("roidata_killed.pck")
-    with pytest.raises(TreatmentError, match=r"python ended with signal 9"):
-        estimate("roidata_gone.pck")
     estimate("roidata_0001.pck")
     assert Path("result_0001.pck").exists()
 
 
+def in_a_worker(estimate: EstimateByPyhrf, region: str) -> int:
+    """Analyse a region in another process; return its exit status."""
+    pid = os.fork()
+    if pid == 0:
+        estimate(region)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_region_that_is_killed_takes_its_worker_along(estimate: EstimateByPyhrf) -> None:
+    """Whoever has started that may want to try again, with more memory."""
+    assert in_a_worker(estimate, "roidata_killed.pck") == -signal.SIGKILL
+
+
+def test_a_process_that_was_killed_while_it_waited(estimate: EstimateByPyhrf) -> None:
+    estimate("roidata_0001.pck")
+    os.kill(int(Path("result_0001.pck").read_text().split()[0]), signal.SIGKILL)
+    time.sleep(0.2)
+    estimate("roidata_0002.pck")
+    assert Path("result_0002.pck").exists()
+
+
+def test_nothing_goes_on_without_its_worker(
+    estimate: EstimateByPyhrf, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pid = os.fork()
+    if pid == 0:
+        estimate("roidata_slow.pck")
+    said = ""
+    while "I am" not in said:
+        said += capfd.readouterr().err
+        time.sleep(0.05)
+    region = psutil.Process(int(said.split("I am")[1].split()[0]))
+    server = region.parent()
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    gone, alive = psutil.wait_procs([region, *filter(None, [server])], timeout=10)
+    assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
+    assert gone or alive
+
+
+def test_a_script_that_starts_python_and_talks(
+    estimate: EstimateByPyhrf, python27: Path, tmp_path: Path
+) -> None:
+    """As a module system does; pyhrf's programs are beside the Python that it starts."""
+    (tmp_path / "python").write_text(f'#!/bin/sh\necho Loading; echo 0\nexec {python27} "$@"\n')
+    (tmp_path / "python").chmod(0o755)
+    server = [str(tmp_path / "python"), str(ESTIMATION_SCRIPT)]
+    talking = EstimateByPyhrf(server, str(tmp_path / "it's a program é"))
+    for name in ("roidata_0001.pck", "roidata_0002.pck"):
+        talking(name)
+    talking.close()
+    assert Path("result_0002.pck").exists()
+    elsewhere = EstimateByPyhrf(server, str(tmp_path / "bin" / "pyhrf_jde_estim"))
+    with pytest.raises(TreatmentError, match="ended with exit status"):  # it wants a configuration
+        elsewhere("roidata_0001.pck")
+    elsewhere.close()
+
+
 def test_a_program_that_is_no_python(estimate: EstimateByPyhrf, tmp_path: Path) -> None:
     """Such as one that starts pyhrf in a container."""
-    (tmp_path / "it's a program é").write_text('#!/bin/sh\necho "$@" > result_0001.pck\nexit 3\n')
-    with pytest.raises(TreatmentError, match="exit status 3"):
-        estimate("roidata_0001.pck")
+    (tmp_path / "it's a program é").write_text('#!/bin/sh\necho "$@" > result_0001.pck\n')
+    estimate("roidata_0001.pck")
     assert Path("result_0001.pck").read_text() == "-c treatment.xml -r roidata_0001.pck -v 30\n"
 
 
@@ -88,7 +148,7 @@ def test_no_pyhrf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "python").write_text("#!/bin/sh\nexit 7\n")
     (tmp_path / "python").chmod(0o755)
-    with pytest.raises(TreatmentError, match="python ended with exit status 7"):
+    with pytest.raises(TreatmentError, match=r"python x\.py ended with exit status 7"):
         EstimateByPyhrf([str(tmp_path / "python"), "x.py"], "true")("roidata_0001.pck")
-    with pytest.raises(FileNotFoundError, match="no program 'pyhrf_not_there'"):
-        EstimateByPyhrf([str(tmp_path / "python"), "x.py"], "pyhrf_not_there")("roidata_0001.pck")
+    with pytest.raises(FileNotFoundError, match="no program '/no/python'"):
+        EstimateByPyhrf(["/no/python", "x.py"], "true")("roidata_0001.pck")

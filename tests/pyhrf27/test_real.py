@@ -13,6 +13,7 @@ import pytest
 from pyhrf_parallel import TreatmentError, run_soma_workflow
 from pyhrf_parallel.commands.cli import run as run_command
 from pyhrf_parallel.pyhrf27 import PyhrfTreatment, load_results
+from pyhrf_parallel.treatment_jobs.staging import stage
 from tests.pyhrf27.conftest import write_config
 
 pytestmark = [pytest.mark.pyhrf27, pytest.mark.timeout(900)]  # it may have to be built
@@ -159,6 +160,69 @@ def test_rfir_of_several_sessions(python27: Path, tmp_path: Path) -> None:
     assert different == []
 
 
+SIZES = """
+import sys
+from pyhrf.core import FmriData, FMRISessionVolumicData
+from pyhrf.ui.treatment import FMRITreatment
+from pyhrf.ui.vb_jde_analyser import JDEVEMAnalyser
+from pyhrf.xmlio import to_xml
+treatment = FMRITreatment(%s, JDEVEMAnalyser(), output_dir=".")
+open("odd.xml", "w").write(to_xml(treatment, "fMRI_treatment"))
+ids = treatment.dump_roi_datasets(dry=True)[1]
+sizes = {roi.get_roi_id(): roi.get_nb_vox_in_mask() for roi in treatment.analyser.split_data(treatment.data)}
+print([(int(i), int(sizes[i])) for i in ids])
+"""
+BY_UI = (
+    "FmriData.from_vol_ui([FMRISessionVolumicData(bold_file={bold!r})], mask_file={mask!r}{more})"
+)
+BY_FILES = "FmriData.from_vol_files(mask_file={mask!r}, bold_files=[{bold!r}], tr=2.4{more})"
+
+
+@pytest.mark.parametrize(
+    ("odd", "how", "more"),
+    [
+        ("nan", BY_UI, ""),
+        ("nan", BY_FILES, ""),
+        ("constant integers", BY_UI, ""),
+        ("another background", BY_UI, ", background_label=7"),
+        ("negative labels", BY_UI, ""),
+        ("two files", BY_UI, ""),
+    ],
+    ids=["nan", "nan-by-files", "constant", "background", "negative", "two-files"],
+)
+def test_odd_images_have_the_regions_that_pyhrf_finds(
+    odd: str, how: str, more: str, python27: Path, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2, 3], 9).reshape(4, 3, 3).astype(np.float32)
+    bold = (1000 + 100 * rng.normal(size=(4, 3, 3, 20))).astype(np.float32)
+    bold[3, 0] = 0
+    if odd == "nan":
+        bold[1, 0, 0, 0] = bold[2, :, :, 3] = np.nan
+        labels[0] = np.nan
+    elif odd == "constant integers":
+        bold = bold.astype(np.int16)
+        bold[1, 1] = 7
+    elif odd == "another background":
+        labels[0] = 7
+    elif odd == "negative labels":
+        labels -= 1
+    make = nib.Nifti1Pair if odd == "two files" else nib.Nifti1Image
+    suffix = "img" if odd == "two files" else "nii"
+    paths = {"bold": f"{tmp_path}/bold.{suffix}", "mask": f"{tmp_path}/mask.{suffix}"}
+    nib.save(make(bold, np.eye(4)), paths["bold"])
+    nib.save(make(labels, np.eye(4)), paths["mask"])
+    done = subprocess.run(
+        [python27, "-c", SIZES % how.format(**paths, more=more)],
+        check=True, cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    treatment = PyhrfTreatment.from_xml(tmp_path / "odd.xml", python27)
+    assert str(list(treatment.roi_sizes.items())) == done.stdout.splitlines()[-1]
+    if odd == "two files":
+        names = stage("one", treatment, None).inputs
+        assert {"bold.hdr", "bold.img", "mask.hdr", "mask.img"} <= names.keys()
+
+
 def test_mcmc(xml_files: Path, real_data: Path, python27: Path, tmp_path: Path) -> None:
     """It does not heed its seed: there is nothing to compare with but that it works."""
     config = write_config(xml_files / "mcmc.xml", real_data, tmp_path)
@@ -182,4 +246,14 @@ def test_two_subjects_and_the_command(
     argv = ["jde", str(vem), "--output", str(tmp_path / "out"), "--python", str(python27)]
     assert run_command(argv) == 0
     assert "2 regions; 35 files are in" in capsys.readouterr().out
+    # What stands in the way of an image costs nothing but the way.
+    (tmp_path / "again" / "jde_vem_hrf.nii").mkdir(parents=True)
+    argv[argv.index("--output") + 1] = str(tmp_path / "again")
+    assert run_command(argv) == 1
+    told = capsys.readouterr().err
+    assert "jde_vem_hrf.nii" in told
+    assert "The run was kept: pyhrf-parallel retry" in told
+    (tmp_path / "again" / "jde_vem_hrf.nii").rmdir()
+    assert run_command(["collect", "last"]) == 0
+    assert len(list((tmp_path / "again").iterdir())) == 35
     assert not os.path.exists(tmp_path / "home" / ".local" / "state" / "pyhrf_parallel")  # noqa: PTH110

@@ -93,6 +93,38 @@ def test_what_is_sent(vem: Path) -> None:
     assert sent.findtext("make_outputs") == "False"
 
 
+def test_names_that_python_2_cannot_write(vem: Path, real_data: Path, tmp_path: Path) -> None:
+    for name in ("subj0_parcellation.nii.gz", "subj0_bold_session0.nii.gz"):
+        (tmp_path / f"ü {name}").symlink_to(real_data / name)
+        vem.write_text(vem.read_text().replace(str(real_data / name), str(tmp_path / f"ü {name}")))
+    staged = stage("one", PyhrfTreatment.from_xml(vem), None)
+    assert list(staged.inputs)[0] == "_ subj0_parcellation.nii.gz"  # noqa: RUF015
+    assert "./_ subj0_parcellation.nii.gz" in staged.xml
+
+
+def test_outputs_are_made_where_nothing_is_said(vem: Path) -> None:
+    text = vem.read_text()
+    start, stop = text.index("<make_outputs"), text.index("</make_outputs>")
+    vem.write_text(text[:start] + text[stop + len("</make_outputs>") :])
+    staged = stage("one", PyhrfTreatment.from_xml(vem), None)
+    assert staged.output
+    sent = xml_tree.parse(staged.xml).find("make_outputs")
+    assert sent is not None
+    assert xml_tree.value(sent) is False
+
+
+def test_other_files_have_other_regions(vem: Path, real_data: Path, tmp_path: Path) -> None:
+    treatment = PyhrfTreatment.from_xml(vem)
+    assert len(treatment.roi_sizes) == 2
+    mask = nib.load(real_data / "subj0_parcellation.nii.gz")
+    one = (np.asanyarray(mask.dataobj) == 1).astype(np.int16)
+    nib.save(nib.Nifti1Image(one, mask.affine), tmp_path / "one.nii")
+    paths = {path: path for path in treatment.get_data_files()}
+    paths[str(real_data / "subj0_parcellation.nii.gz")] = str(tmp_path / "one.nii")
+    treatment.replace_data_files(paths)
+    assert treatment.roi_sizes == {1: 632}
+
+
 def test_a_list_of_bold_files(vem: Path, real_data: Path) -> None:
     text = vem.read_text()
     bold = str(real_data / "subj0_bold_session0.nii.gz")

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pyhrf_parallel import (
@@ -20,6 +21,7 @@ from pyhrf_parallel import (
     submit_treatments,
 )
 from pyhrf_parallel.commands.cli import run as run_command
+from pyhrf_parallel.commands.finding import find
 from tests.conftest import ROOT
 from tests.treatment_jobs.conftest import (
     SPLIT,
@@ -192,6 +194,27 @@ class TestInterruption:
         client.wait()
         assert run_command(["collect", "last"]) == 0
         assert means(pickle.loads((tmp_path / "out/one/result.pck").read_bytes())) == [1, 2, 3]
+
+    def test_a_run_is_cancelled_whose_engine_was_killed(
+        self, tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        begun = tmp_path / "begun"
+        command = script(
+            tmp_path / "x.py", f"open({str(begun)!r}, 'w').write(str(os.getpid())); time.sleep(100)"
+        )
+        client = start_client(tmp_path, command)
+        wait_for(begun)
+        client.kill()
+        client.wait()
+        with find("last") as run:
+            engine = int(Path(run.manifest.directory, "engine.pid").read_text().split()[0])
+            os.kill(engine, signal.SIGKILL)
+            psutil.wait_procs([psutil.Process(engine)], timeout=5)
+            assert processes_in(tmp_path / "x.py") != []
+            assert run_command(["cancel", "last"]) == 0
+            assert "is cancelled" in capsys.readouterr().out
+            assert processes_in(tmp_path / "x.py") == []
+            run.clean()
 
     def test_a_run_that_is_cancelled(self, tmp_path: Path) -> None:
         command = script(

@@ -2,12 +2,13 @@
 """Run a program of pyhrf's on one region after the other: PROGRAM, and a line of JSON with its arguments each.
 
 pyhrf is imported once, and each region is analysed in a fork of this process by the unchanged program: the
-import takes longer than the analysis of some hundred voxels. After each region, its exit status is written
-to stdout, negative for a signal; what the program writes goes to stderr.
+import takes longer than the analysis of some hundred voxels. After each region, a line with MARK and its exit
+status, negative for a signal, is written to stdout; what the program writes goes to stderr.
 """
 
 from __future__ import print_function
 
+import ctypes
 import json
 import os
 import random
@@ -18,6 +19,26 @@ import sys
 import numpy
 import pyhrf.ui.jde  # what the program needs
 import pyhrf.ui.treatment
+
+#: Whatever starts Python may write to stdout, too.
+MARK = "pyhrf_parallel: status "
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(number, parent):
+    """Let this process get a signal when its parent ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+    if parent is not None and os.getppid() != parent:  # it has ended already
+        os._exit(1)
+
+
+def find(program):
+    """Return where a program is: pyhrf's are beside its Python, which a script may have started."""
+    beside = os.path.join(os.path.dirname(sys.executable), os.path.basename(program))
+    for place in [program, beside]:
+        if os.access(place, os.X_OK):
+            return place
+    sys.exit("There is neither %s nor %s: has this Python pyhrf?" % (program, beside))
 
 
 def is_python(program):
@@ -30,9 +51,10 @@ def is_python(program):
     return True
 
 
-def run(program, arguments):
+def run(program, arguments, parent):
     """Become the program."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    die_with_parent(signal.SIGKILL, parent)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     if not is_python(program):
         os.execv(program, [program] + arguments)
@@ -55,18 +77,21 @@ def main(program):
         os._exit(128 + signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, stop)
+    die_with_parent(signal.SIGTERM, None)
+    program, server = find(program), os.getpid()
     for line in iter(sys.stdin.readline, ""):
         arguments = json.loads(line)
         pid = os.fork()
         if pid == 0:
             replies.close()
-            run(program, [argument.encode("utf-8") for argument in arguments])
+            run(program, [argument.encode("utf-8") for argument in arguments], server)
             return
         running[:] = [pid]
         status = os.waitpid(pid, 0)[1]
         running[:] = []
         died = os.WIFSIGNALED(status)
-        print(-os.WTERMSIG(status) if died else os.WEXITSTATUS(status), file=replies)
+        told = -os.WTERMSIG(status) if died else os.WEXITSTATUS(status)
+        print("%s%d" % (MARK, told), file=replies)
         replies.flush()
 
 

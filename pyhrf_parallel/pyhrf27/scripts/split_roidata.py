@@ -6,7 +6,13 @@ from __future__ import print_function
 import os
 import sys
 
-from pyhrf.xmlio import from_xml
+try:
+    from pyhrf.xmlio import from_xml
+except ImportError as error:
+    sys.exit(
+        "%s is Python %s, and has no pyhrf (%s): name the Python 2.7 that has it"
+        % (sys.executable, sys.version.split()[0], error)
+    )
 
 
 def main(argv):
