@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +12,7 @@ import click
 from pyhrf_parallel.commands import console
 from pyhrf_parallel.commands.console import CommandError
 from pyhrf_parallel.commands.finding import cluster_of, find, known_runs
-from pyhrf_parallel.errors import ParallelError
+from pyhrf_parallel.errors import ParallelError, SubmissionError
 
 if TYPE_CHECKING:
     from pyhrf_parallel.cluster.layout import JobRow
@@ -153,10 +154,12 @@ def logs(run_id: str, job: str | None, as_json: bool) -> None:
 def cancel(run_id: str, as_json: bool) -> None:
     """Stop the jobs of the run RUN_ID. The tasks that have ended can still be collected."""
     with find(run_id) as run:
-        before = run.status()
+        before = after = run.status()
         if before.phase == "running":
             run.cancel()
-        after = run.status()
+            after = replace(before, phase="cancelled")
+            with suppress(SubmissionError):  # whoever waits for it may have removed it by now
+                after = run.status()
     if as_json:
         console.print_json(_summary(run.manifest) | asdict(after))
     elif before.phase == "running":

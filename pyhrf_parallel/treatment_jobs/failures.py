@@ -71,7 +71,8 @@ def tell(
     name: str, n_regions: int, failures: list[Failure], where: str, hint: str = ""
 ) -> list[str]:
     """Say which regions of a treatment have failed, and where the results of the others are."""
-    kept = f"; the results of the other {n_regions - len(failures)} are in {where}" if where else ""
+    others = n_regions - len(failures)
+    kept = f"; the results of the other {others} are in {where}" if where and others else ""
     lines = [f"{name}: {len(failures)} of {n_regions} regions failed or were not run{kept}"]
     lines += [hint] * bool(hint)
     lines += map(str, failures[:_TOLD])

@@ -216,6 +216,18 @@ class TestInterruption:
             assert processes_in(tmp_path / "x.py") == []
             run.clean()
 
+    def test_a_run_is_cancelled_while_its_client_waits(
+        self, tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        command = script(
+            tmp_path / "x.py", f"open({str(tmp_path / 'begun')!r}, 'w'); time.sleep(100)"
+        )
+        client = start_client(tmp_path, command)
+        wait_for(tmp_path / "begun")
+        assert run_command(["cancel", "last"]) == 0
+        assert "is cancelled" in capsys.readouterr().out
+        assert client.wait(timeout=30) == 1
+
     def test_a_run_that_is_cancelled(self, tmp_path: Path) -> None:
         command = script(
             tmp_path / "x.py",
