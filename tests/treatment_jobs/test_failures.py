@@ -95,12 +95,13 @@ if number == 3:
         merged = pickle.loads((tmp_path / "out" / "one" / "result.pck").read_bytes())
         assert means(merged) == [1, 3]
 
-    def test_a_job_that_is_killed_once(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("who", ["getppid", "getpid"])  # the worker, or its command
+    def test_a_job_that_is_killed_once(self, who: str, tmp_path: Path) -> None:
         mark = tmp_path / "mark"
         body = (
             f"if number == 2 and not os.path.exists({str(mark)!r}):\n"
             f"    open({str(mark)!r}, 'w').close()\n"
-            "    os.kill(os.getppid(), signal.SIGKILL); time.sleep(9)"
+            f"    os.kill(os.{who}(), signal.SIGKILL); time.sleep(9)"
         )
         command = script(tmp_path / "x.py", body)
         found = run_here({"one": table(tmp_path)}, tmp_path / "out", exec_cmd=command, retries=1)
