@@ -60,7 +60,7 @@ suite-%:
 		.venv-$*/bin/python -m pip install --quiet --constraint .venv-$*/constraints.txt --editable ".[all]" --group test && \
 		touch .venv-$*/ready; }
 	.venv-$*/bin/python -m pytest --quiet tests/unit tests/contract \
-		$(if $(filter $(OLDEST),$*),tests/treatments -o filterwarnings=default --disable-warnings)
+		$(if $(filter $(OLDEST),$*),tests/treatments/test_roi_treatment.py tests/treatments/test_surfaces.py -o filterwarnings=default --disable-warnings)
 
 clean:
 	rm -rf .venv .venv-* build dist demo-output docs/_build
