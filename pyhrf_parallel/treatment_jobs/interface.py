@@ -135,6 +135,11 @@ class MakesOutputs(Protocol):
         """Write them."""
 
 
+def analyser_travels(treatment: Treatment) -> bool:
+    """Tell whether the analyser goes with the tasks, and no command of the treatment's own reads it."""
+    return isinstance(treatment, EstimatesItself) and not isinstance(treatment, NamesCommands)
+
+
 @dataclass(frozen=True)
 class JobSpan:
     """When something ran, in seconds since the epoch, and where."""

@@ -18,7 +18,7 @@ from pyhrf_parallel.treatment_jobs.graph import (
     build_graph,
     region_group,
 )
-from pyhrf_parallel.treatment_jobs.interface import EstimatesItself, Treatment
+from pyhrf_parallel.treatment_jobs.interface import Treatment, analyser_travels
 from pyhrf_parallel.treatment_jobs.staging import send_inputs, stage
 
 #: What analyses the regions of our own treatments.
@@ -90,7 +90,7 @@ def prepare_treatment_jobs(  # noqa: PLR0917  (the original's)
         If soma-workflow is not installed.
     """
     require("soma_workflow", "remote_cluster", "cluster")
-    if exec_cmd is None and isinstance(treatment, EstimatesItself):
+    if exec_cmd is None and analyser_travels(treatment):
         exec_cmd = OWN_ESTIMATION  # a command needs the analyser in the XML
     staged = stage("treatment", treatment, exec_cmd)
     path = f"{os.fspath(local_result_path).rstrip('/')}/{RESULT}"

@@ -27,6 +27,7 @@ from pyhrf_parallel.treatment_jobs.interface import (
     NamesCommands,
     RenamesFiles,
     Treatment,
+    analyser_travels,
 )
 from pyhrf_parallel.treatment_jobs.region_files import result_name
 from pyhrf_parallel.treatment_jobs.saving import to_text
@@ -122,8 +123,7 @@ def stage(name: str, treatment: Treatment, exec_cmd: Command, split_cmd: Command
     estimator: Estimator = EstimateByCommand(command)
     if isinstance(treatment, EstimatesItself) and exec_cmd is None:
         estimator = treatment.region_estimator()
-        if not isinstance(treatment, NamesCommands):  # their commands read it
-            # It travels with the tasks, by value if need be; the split can do without.
+        if analyser_travels(treatment):  # by value if need be; the split can do without
             elsewhere.set_init_param("analyser", None)
     return Staged(
         name, regions, inputs, to_text(elsewhere), split, command, output or [], estimator, treatment.roi_shapes() if isinstance(treatment, KnowsSizes) else None,

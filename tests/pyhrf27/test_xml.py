@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pyhrf_parallel import TreatmentDataError, TreatmentError
+from pyhrf_parallel import TreatmentDataError, TreatmentError, prepare_treatment_jobs
 from pyhrf_parallel.pyhrf27 import PyhrfTreatment, load_results, xml_tree
 from pyhrf_parallel.pyhrf27.treatment import SCRIPTS
 from pyhrf_parallel.treatment_jobs.staging import stage
@@ -123,6 +123,17 @@ def test_other_files_have_other_regions(vem: Path, real_data: Path, tmp_path: Pa
     paths[str(real_data / "subj0_parcellation.nii.gz")] = str(tmp_path / "one.nii")
     treatment.replace_data_files(paths)
     assert treatment.roi_sizes == {1: 632}
+
+
+def test_jobs_for_a_workflow_of_ones_own(vem: Path, tmp_path: Path) -> None:
+    treatment = PyhrfTreatment.from_xml(vem, python="/opt/py27/bin/python")
+    place = tmp_path / "place"
+    place.mkdir()
+    split, jobs, _, _ = prepare_treatment_jobs(
+        treatment, tmp_path, tmp_path, "me", "laptop", None, None, str(place), "LABEL"
+    )
+    assert split.command[:2] == ["/opt/py27/bin/python", "split_roidata.py"]
+    assert jobs[0].command[0] == "/opt/py27/bin/pyhrf_jde_estim"
 
 
 def test_a_list_of_bold_files(vem: Path, real_data: Path) -> None:
