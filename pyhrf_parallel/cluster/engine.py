@@ -27,6 +27,7 @@ from soma_workflow import constants
 
 from pyhrf_parallel.cluster import slurm, soma
 from pyhrf_parallel.cluster.layout import EARLIER, ENGINE_LOG, RECORDS, JobRow, Plan, State
+from pyhrf_parallel.cluster.processes import kill_descendants
 from pyhrf_parallel.cluster.stages import Job, StageRun, WholeMap, make_stages
 from pyhrf_parallel.files import checksum, remove_directory
 from pyhrf_parallel.records import PART, RecordFile, RecordStream, is_return, lost, note
@@ -269,9 +270,7 @@ def _die_with_parent() -> None:
 def _kill_children() -> None:
     import psutil
 
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
+    kill_descendants(psutil.Process())
 
 
 def _cancel(_number: int, _frame: object) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 from pyhrf_parallel import files, worker
 from pyhrf_parallel.cluster import send_back, step
 from pyhrf_parallel.cluster.layout import EARLIER, RECORDS, STATE, Plan, State
+from pyhrf_parallel.cluster.processes import kill_descendants
 from pyhrf_parallel.files import remove_directory, write_then_rename
 from pyhrf_parallel.records import PART
 from pyhrf_parallel.version import __version__
@@ -181,28 +182,17 @@ def _end_what_it_has_left(place: Path) -> None:
         return
     import psutil
 
-    workers = {
-        path.stem for path in place.glob("*.cursor")
-    }  # of no other run: an engine's pid is in it
+    # Names of no other run: an engine's pid is in them.
+    workers = {path.stem for path in place.glob("*.cursor")}
     for process in psutil.process_iter(["cmdline", "cwd"]):
         words = process.info["cmdline"] or []
         is_worker = worker.__name__ in words and not workers.isdisjoint(words)
         is_step = step.__name__ in words and process.info["cwd"] == str(place)
         if is_worker or is_step:
-            for one in [*_descendants(process), process]:
-                with suppress(psutil.NoSuchProcess):
-                    one.kill()
+            with suppress(psutil.NoSuchProcess):
+                kill_descendants(process)
+                process.kill()
     replace(state, phase="cancelled").write(place)
-
-
-def _descendants(process: Any) -> list[Any]:
-    import psutil
-
-    try:
-        found: list[Any] = process.children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
-    return found
 
 
 def _wait_for_end(directory: str) -> None:

@@ -152,13 +152,11 @@ class StageRun:
     def _left_after(self, ledger: Ledger) -> list[Step]:
         """Return the steps after the tasks that are not done, and may be."""
         left = [s for s in self.stage.after if s.name not in self._done]
-        if any(
-            s.needs_success for s in left
-        ):  # what becomes of the tasks is known in a later round
-            tasks = range(self.stage.start, self.stage.stop)
-            if not all(map(ledger.has_returned, tasks)):
-                left = [s for s in left if not s.needs_success]
-        return left
+        if not any(s.needs_success for s in left):
+            return left
+        # What becomes of the tasks is known in a later round.
+        succeeded = all(map(ledger.has_returned, range(self.stage.start, self.stage.stop)))
+        return [s for s in left if succeeded or not s.needs_success]
 
     def _pending(self, ledger: Ledger) -> list[tuple[int, int]]:
         start, stop = self.stage.start, self.stage.stop

@@ -120,13 +120,13 @@ class PyhrfTreatment:
     def _path(self, text: str) -> str:
         return os.path.normpath(os.path.join(self._base, text))  # noqa: PTH118
 
-    def _files(self) -> list[ET.Element]:
-        """Return the elements that are paths of data."""
+    def _files(self) -> list[tuple[str, ET.Element]]:
+        """Return the elements that are paths of data, with what they are called."""
         found = []
         for name, element in xml_tree.texts(self._data):
             path = self._path(element.text or "")
             if element.text and os.path.isfile(path):  # noqa: PTH113
-                found.append(element)
+                found.append((name, element))
             elif element.text and any(hint in name for hint in _PATH_HINTS):
                 hint = "; pyhrf would go on with a mask of its own" if name in _MASKS else ""
                 raise TreatmentDataError(f"there is no file {path} ({name}){hint}")
@@ -134,13 +134,13 @@ class PyhrfTreatment:
 
     def get_data_files(self) -> list[str]:
         """Return the files that the analysis reads, and the scripts that pyhrf lacks."""
-        paths = dict.fromkeys(self._path(element.text or "") for element in self._files())
+        paths = dict.fromkeys(self._path(element.text or "") for _, element in self._files())
         return [*paths, *map(str, SCRIPTS)]
 
     @cached_property
     def _labels(self) -> NDArray[np.integer[Any]]:
         """The mask as pyhrf takes it."""
-        masks = [e for e in self._files() if e.tag in _MASKS]
+        masks = [e for name, e in self._files() if name in _MASKS]
         if len(masks) != 1:
             raise TreatmentDataError(f"its data have {len(masks)} masks, and one is needed")
         path = self._path(masks[0].text or "")
@@ -165,9 +165,8 @@ class PyhrfTreatment:
             if bold.size != bold.shape[axis] * np.prod(shape):
                 raise TreatmentDataError(f"{path} has shape {bold.shape}, and the mask {shape}")
             n += bold.shape[axis]
-            squares = squares + (bold**2).sum(axis).reshape(
-                shape
-            )  # in its own type, which may be too small
+            # In the type of the image, which may be too small for it.
+            squares = squares + (bold**2).sum(axis).reshape(shape)
             total = total + bold.sum(axis).reshape(shape)
         if n == 0:
             raise TreatmentDataError("its data name no BOLD images")
@@ -180,8 +179,7 @@ class PyhrfTreatment:
         return measured
 
     def _bold(self) -> list[ET.Element]:
-        files = self._files()
-        return [e for name, e in xml_tree.texts(self._data) if name in _BOLD and e in files]
+        return [e for name, e in self._files() if name in _BOLD]
 
     @cached_property
     def roi_sizes(self) -> dict[int, int]:
@@ -218,7 +216,7 @@ class PyhrfTreatment:
 
     def replace_data_files(self, paths: Mapping[str, str]) -> None:
         """Read other files: for each of `get_data_files`, the path that takes its place."""
-        renamed = [(e, paths[self._path(e.text or "")]) for e in self._files()]
+        renamed = [(e, paths[self._path(e.text or "")]) for _, e in self._files()]
         self._root = copy.deepcopy(self._root)
         old = self._data
         data = self._root.find(_DATA)

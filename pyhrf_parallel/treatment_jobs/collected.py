@@ -27,8 +27,6 @@ class Subject:
         The files with their data.
     n_voxels : list of int or None
         Their sizes, where the treatment knows them.
-    has_outputs : bool
-        Whether its files for people are made there.
     place : str
         The directory where it runs.
     result_path : str
@@ -46,7 +44,6 @@ class Subject:
     result_path: str
     is_sent: bool
     n_voxels: list[int] | None = None
-    has_outputs: bool = False
 
 
 @dataclass

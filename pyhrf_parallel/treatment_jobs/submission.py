@@ -189,7 +189,7 @@ class Submission:
             subjects.append(
                 Subject(
                     s.name, what.label, start, list(s.regions), list(s.regions.values()), what.place,
-                    str(result), is_sent, sizes, bool(s.output),
+                    str(result), is_sent, sizes,
                 )
             )  # fmt: skip
             start += len(s.regions)
