@@ -18,12 +18,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Client, Connection, Listener, wait
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pyhrf_parallel.payloads import Payload
-from pyhrf_parallel.records import absorb, timed_out
+from pyhrf_parallel.records import absorb, dump_aside, timed_out, write_all
 from pyhrf_parallel.runner import Cursor, Runner
 from pyhrf_parallel.tasks import Outcomes
 from pyhrf_parallel.worker import PAYLOAD
+
+if TYPE_CHECKING:
+    from pyhrf_parallel.records import Record
 
 _SLICE = 0.05  # seconds of work to hand out at once
 _SHORTEST = 0.002  # below which an order costs more than it can balance
@@ -63,7 +67,7 @@ def _serve(directory: str, connection: Connection) -> None:
                 runner = Runner(
                     payload,
                     cursor,
-                    lambda records: connection.send_bytes(pickle.dumps(records, 5)),
+                    lambda records: _send(connection, records),
                     alarm=payload.timeout,
                 )
             began = time.monotonic()
@@ -76,6 +80,40 @@ def _serve(directory: str, connection: Connection) -> None:
         if payload is not None:
             payload.close()
         cursor.close()
+
+
+def _send(connection: Connection, records: list[Record]) -> None:
+    """Send records; the memory of large arrays goes ahead as it is, without a copy."""
+    content, buffers = dump_aside(records)
+    if buffers:
+        connection.send_bytes(pickle.dumps(_Ahead([buffer.nbytes for buffer in buffers])))
+        for buffer in buffers:
+            write_all(connection.fileno(), buffer)
+    connection.send_bytes(content)
+
+
+def _receive(connection: Connection) -> Any:
+    """Return the next message of a worker."""
+    message = pickle.loads(connection.recv_bytes())
+    if isinstance(message, _Ahead):
+        buffers = [bytearray(size) for size in message]
+        for buffer in buffers:
+            _fill(connection, buffer)
+        message = pickle.loads(connection.recv_bytes(), buffers=buffers)
+    return message
+
+
+class _Ahead(list[int]):
+    """The sizes of buffers that come before the message that they belong to."""
+
+
+def _fill(connection: Connection, buffer: bytearray) -> None:
+    rest = memoryview(buffer)
+    while rest:
+        taken = os.readv(connection.fileno(), [rest])
+        if not taken:
+            raise EOFError
+        rest = rest[taken:]
 
 
 @dataclass
@@ -181,7 +219,7 @@ class Dispatcher:
         """Take one message; return False if the worker is dead."""
         worker = self._workers[connection]
         try:
-            message = pickle.loads(connection.recv_bytes())
+            message = _receive(connection)
         except (EOFError, OSError, pickle.UnpicklingError):
             return False
         if isinstance(message, list):

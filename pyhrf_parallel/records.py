@@ -1,7 +1,8 @@
 """What travels back from a worker: records of what its tasks returned, raised, or died of.
 
 A record is a plain tuple ``(kind, index, ...)``. Workers send them in frames, through a socket or into a
-file, so that what has ended before a crash is known after it.
+file, so that what has ended before a crash is known after it. The memory of large arrays among the
+results is not pickled: it goes behind the pickle as it is, so that neither side holds it twice.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import zlib
 
 TYPE_CHECKING = False  # a worker has to start fast
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from typing import Any
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import Any, BinaryIO
 
     from pyhrf_parallel.tasks import Ledger, Outcomes
 
@@ -22,7 +23,13 @@ if TYPE_CHECKING:
 
 #: Ends the name of a file to which a worker still appends.
 PART = ".part"
-_FRAME = struct.Struct("<QI")  # length and checksum
+# Length of the pickle, number of buffers behind it, checksum of all that follows: the lengths of these
+# buffers, the pickle, the buffers.
+_FRAME = struct.Struct("<QII")
+_LENGTH = struct.Struct("<Q")
+_LARGE = 1 << 16  # bytes from which on the memory of an array is sent as it is
+#: Bytes that are read at once.
+PIECE = 1 << 20
 # Values of these types travel together; any other is pickled alone, so that it fails alone.
 _PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
 
@@ -36,13 +43,15 @@ def returned(start: int, values: list[Any]) -> list[Record]:
 
 def _returned_one(index: int, value: Any) -> Record:
     try:
-        return ("pickled", index, _dumps(value))
+        buffers: list[pickle.PickleBuffer] = []
+        content = _dumps(value, buffers)
     except Exception as error:
         kind = type(value).__name__
         refusal = TypeError(
             f"The result, a {kind}, cannot travel back: {type(error).__name__}: {error}"
         )
         return raised(index, refusal)
+    return ("pickled", index, content, *buffers)
 
 
 def raised(index: int, error: BaseException, log_tail: str = "") -> Record:
@@ -66,13 +75,23 @@ def timed_out(index: int, timeout: float, log_tail: str = "") -> Record:
     return ("raised", index, _dump_exception(error), "", log_tail, os.uname().nodename)
 
 
-def _dumps(value: Any) -> bytes:
+def _dumps(value: Any, aside: list[pickle.PickleBuffer] | None = None) -> bytes:
+    """Pickle a value; put large buffers aside, for `pickle.loads` to get them beside the pickle."""
+
+    def keep(buffer: pickle.PickleBuffer) -> bool:
+        if aside is None or buffer.raw().nbytes < _LARGE:
+            return True  # in the pickle
+        aside.append(buffer)
+        return False
+
     try:
-        return pickle.dumps(value, 5)
+        return pickle.dumps(value, 5, buffer_callback=keep)
     except Exception:  # what a notebook or __main__ defines
         import cloudpickle
 
-        dumped: bytes = cloudpickle.dumps(value, 5)
+        if aside:
+            aside.clear()
+        dumped: bytes = cloudpickle.dumps(value, 5, buffer_callback=keep)
         return dumped
 
 
@@ -144,15 +163,19 @@ def absorb(records: Iterable[Record], outcomes: Outcomes) -> None:
         if kind == "plain":
             outcomes.succeed(index, rest[0])
         elif kind == "pickled":
-            _absorb_pickled(index, rest[0], outcomes)
+            _absorb_pickled(index, rest[0], rest[1:], outcomes)
         else:
             outcomes.fail(_failure(kind, index, *rest))
 
 
-def _absorb_pickled(index: int, content: bytes, outcomes: Outcomes) -> None:
+def _absorb_pickled(index: int, content: bytes, buffers: Sequence[Any], outcomes: Outcomes) -> None:
     try:
-        value = pickle.loads(content)
-    except Exception as error:
+        value = pickle.loads(content, buffers=buffers)
+    except KeyboardInterrupt:
+        raise
+    except (
+        BaseException
+    ) as error:  # sys.exit, too, may be among what a result runs when it is loaded
         outcomes.fail(
             _failure(
                 "raised",
@@ -210,12 +233,10 @@ class RecordFile:
 
     def write(self, records: Sequence[Record]) -> None:
         """Append records; they are safe from the death of this process when this returns."""
-        content = pickle.dumps(records, 5)
-        view = memoryview(_FRAME.pack(len(content), zlib.crc32(content)) + content)
         before = os.fstat(self._descriptor).st_size
         try:
-            while view:
-                view = view[os.write(self._descriptor, view) :]
+            for part in _frame(records):
+                write_all(self._descriptor, part)
         except OSError:  # the disk is full: what comes next must not follow half a frame
             os.ftruncate(self._descriptor, before)
             raise
@@ -226,30 +247,133 @@ class RecordFile:
         os.replace(self._part, self._final)
 
 
-class RecordStream:
-    """Makes records of the bytes of a record file, as they come."""
+def dump_aside(value: Any) -> tuple[bytes, list[memoryview]]:
+    """Pickle a value without the buffers that `_dumps` has put aside in it; return both."""
+    buffers: list[pickle.PickleBuffer] = []
+    content = pickle.dumps(value, 5, buffer_callback=buffers.append)
+    return content, [buffer.raw() for buffer in buffers]
 
-    def __init__(self) -> None:
-        self._rest = b""
+
+def write_all(descriptor: int, content: bytes | memoryview) -> None:
+    """Write all of something, of which the system may take a part at a time."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _frame(records: Sequence[Record]) -> list[bytes | memoryview]:
+    """Return the parts of a frame, without a copy of large buffers."""
+    content, buffers = dump_aside(records)
+    content = b"".join(_LENGTH.pack(buffer.nbytes) for buffer in buffers) + content
+    checksum = zlib.crc32(content)
+    for buffer in buffers:
+        checksum = zlib.crc32(buffer, checksum)
+    length = len(content) - len(buffers) * _LENGTH.size
+    return [_FRAME.pack(length, len(buffers), checksum) + content, *buffers]
+
+
+class RecordStream:
+    """Makes records of the bytes of a record file, as they come.
+
+    Parameters
+    ----------
+    skim : bool
+        Whether large buffers are only checked and not kept, for one who does not load results.
+    """
+
+    def __init__(self, *, skim: bool = False) -> None:
+        self._skim = skim
+        self._rest = bytearray()  # what belongs to no frame yet
+        self._frame: _Frame | None = None  # whose buffers are arriving
         self.position = 0  # of the next byte that is wanted
 
-    def feed(self, content: bytes) -> list[Record]:
+    def read(self, file: BinaryIO) -> Iterator[list[Record]]:
+        """Yield the records that the rest of an open file completes, piece by piece."""
+        file.seek(self.position)
+        while piece := file.read(PIECE):
+            yield self.feed(piece)
+
+    def feed(self, content: bytes | memoryview) -> list[Record]:
         """Return the records that these bytes complete."""
         records: list[Record] = []
         self.position += len(content)
         self._rest += content
         start = 0
-        while len(self._rest) - start >= _FRAME.size:
-            length, checksum = _FRAME.unpack_from(self._rest, start)
-            begin, end = start + _FRAME.size, start + _FRAME.size + length
-            if end > len(self._rest):
-                break  # not complete yet, or cut by the death of the worker
-            frame = self._rest[begin:end]
-            if zlib.crc32(frame) != checksum:
-                raise DamagedRecordsError(f"wrong checksum of the {length} bytes that end at {end}")
-            records += pickle.loads(frame)
-            start = end
-        self._rest = self._rest[start:]
+        with memoryview(self._rest) as view:
+            while True:
+                if self._frame is None:
+                    start = self._open_frame(view, start)
+                    if self._frame is None:
+                        break  # not complete yet, or cut by the death of the worker
+                start += self._frame.take(view[start:])
+                if not self._frame.complete:
+                    break
+                records += self._frame.records(self.position - len(view) + start)
+                self._frame = None
+        del self._rest[:start]
+        return records
+
+    def _open_frame(self, view: memoryview, start: int) -> int:
+        """Begin with the frame that starts there if all but its buffers has come; return where it goes on."""
+        if len(view) - start < _FRAME.size:
+            return start
+        length, count, checksum = _FRAME.unpack_from(view, start)
+        begin = start + _FRAME.size
+        middle = begin + count * _LENGTH.size
+        end: int = middle + length
+        if end > len(view):
+            return start
+        sizes = [size for (size,) in _LENGTH.iter_unpack(view[begin:middle])]
+        found = zlib.crc32(view[begin:end])
+        self._frame = _Frame(bytes(view[middle:end]), sizes, found, checksum, skim=self._skim)
+        return end
+
+
+class _Frame:
+    """A frame whose buffers are arriving."""
+
+    def __init__(
+        self, content: bytes, sizes: list[int], found: int, checksum: int, *, skim: bool
+    ) -> None:
+        self._content = content
+        self._sizes = sizes
+        self._found, self._checksum = found, checksum
+        self._skim = skim
+        self._number = self._filled = 0  # of the buffer that is arriving, and its bytes so far
+        try:
+            self._buffers = [bytearray(0 if skim else size) for size in sizes]
+        except (MemoryError, OverflowError):
+            raise DamagedRecordsError(
+                f"buffers of {sum(sizes)} bytes, for which there is no memory"
+            ) from None
+
+    @property
+    def complete(self) -> bool:
+        """Whether all buffers have come."""
+        return self._number == len(self._sizes)
+
+    def take(self, view: memoryview) -> int:
+        """Take what belongs to the buffers; return how many bytes that was."""
+        used = 0
+        while not self.complete:
+            size = self._sizes[self._number]
+            part = view[used : used + size - self._filled]
+            self._found = zlib.crc32(part, self._found)
+            if not self._skim:
+                buffer = memoryview(self._buffers[self._number])
+                buffer[self._filled : self._filled + len(part)] = part
+            used += len(part)
+            self._filled += len(part)
+            if self._filled < size:
+                break
+            self._number, self._filled = self._number + 1, 0
+        return used
+
+    def records(self, end: int) -> list[Record]:
+        """Return the records of the frame, which is complete."""
+        if self._found != self._checksum:
+            raise DamagedRecordsError(f"wrong checksum of the frame that ends at byte {end}")
+        records: list[Record] = pickle.loads(self._content, buffers=self._buffers)
         return records
 
 

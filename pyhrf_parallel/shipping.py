@@ -6,12 +6,14 @@ import io
 import os
 import pickle
 import sys
+import types
 import weakref
 import zlib
+from collections import ChainMap
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cloudpickle
 
@@ -157,7 +159,19 @@ class _Shipper:
         return placed
 
 
+def _reduce_code(code: types.CodeType) -> tuple[Any, tuple[Any, ...]]:
+    """Reduce a code object with the name of its file, without which tracebacks show no lines."""
+    rebuild, arguments = cloudpickle.Pickler.dispatch_table[types.CodeType](code)
+    # cloudpickle from 3.1.3 on leaves the name out.
+    named = (code.co_filename if part == "<dynamic-code>" else part for part in arguments)
+    return rebuild, tuple(named)
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    dispatch_table: ClassVar = ChainMap(
+        {types.CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table
+    )
+
     def __init__(self, file: io.BytesIO, shipper: _Shipper) -> None:
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
         self._shipper = shipper

@@ -61,7 +61,9 @@ def _run_task(directory: Path, index: int, name: str, outcomes: Outcomes) -> str
         _signal(process, signal.SIGKILL)
         raise
     for path in directory.glob(f"{name}.records*"):
-        absorb(RecordStream().feed(path.read_bytes()), outcomes)
+        with path.open("rb") as file:
+            for records in RecordStream().read(file):
+                absorb(records, outcomes)
     for path in directory.glob(f"{name}.*") if outcomes.is_settled(index) else ():
         path.unlink()  # a map of many tasks needs the room of one
     return describe_death(status)

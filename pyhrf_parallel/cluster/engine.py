@@ -158,13 +158,11 @@ class Engine:
 
     def _read(self) -> None:
         for path in Path().glob(f"*{RECORDS}*"):
-            stream = self._streams.setdefault(path.name.removesuffix(PART), RecordStream())
+            stream = self._streams.setdefault(path.name.removesuffix(PART), RecordStream(skim=True))
             with suppress(FileNotFoundError), path.open("rb") as file:
-                file.seek(stream.position)
-                records = stream.feed(file.read())
-                if path.name.removesuffix(PART) in self._earlier:
-                    records = list(filter(is_return, records))
-                note(records, self._ledger)
+                for records in stream.read(file):
+                    earlier = path.name.removesuffix(PART) in self._earlier
+                    note(filter(is_return, records) if earlier else records, self._ledger)
 
     def _account(self, stage: WholeMap | StageRun, job: Job) -> None:
         """Take in how a job has ended, and find the task that it was killed with."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from pyhrf_parallel.cluster.layout import RECORDS, STATE, State
 from pyhrf_parallel.errors import SubmissionError
-from pyhrf_parallel.records import PART, RecordStream, absorb
+from pyhrf_parallel.records import PART, PIECE, RecordStream, absorb
 from pyhrf_parallel.tasks import Outcomes
 
 
@@ -19,8 +20,11 @@ class RunFiles(Protocol):
     def sizes(self) -> dict[str, int]:
         """Return the files of the run, with their sizes."""
 
-    def read(self, name: str, position: int = 0) -> bytes:
-        """Return what a file of the run holds from a position on."""
+    def read(self, name: str) -> bytes:
+        """Return what a file of the run holds."""
+
+    def pieces(self, name: str, position: int) -> Iterator[bytes]:
+        """Yield what a file of the run holds from a position on, piece by piece."""
 
 
 class LocalFiles:
@@ -47,11 +51,16 @@ class LocalFiles:
             raise SubmissionError(f"The run's directory {self.directory} is gone") from None
         return found
 
-    def read(self, name: str, position: int = 0) -> bytes:
-        """Return what a file of the run holds from a position on."""
+    def read(self, name: str) -> bytes:
+        """Return what a file of the run holds."""
+        return Path(self.directory, name).read_bytes()
+
+    def pieces(self, name: str, position: int) -> Iterator[bytes]:
+        """Yield what a file of the run holds from a position on, piece by piece."""
         with Path(self.directory, name).open("rb") as file:
             file.seek(position)
-            return file.read()
+            while piece := file.read(PIECE):
+                yield piece
 
 
 def read_state(files: RunFiles) -> State | None:
@@ -100,4 +109,5 @@ class Follower:
     def _take(self, name: str, size: int, stream: RecordStream) -> None:
         if size > stream.position:
             with suppress(FileNotFoundError):  # it has just got its final name
-                absorb(stream.feed(self._files.read(name, stream.position)), self._outcomes)
+                for piece in self._files.pieces(name, stream.position):
+                    absorb(stream.feed(piece), self._outcomes)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -23,6 +24,7 @@ from pyhrf_parallel.errors import (
     SubmissionError,
     TransferError,
 )
+from pyhrf_parallel.records import PIECE
 from pyhrf_parallel.version import __version__
 from pyhrf_parallel.worker import PAYLOAD
 
@@ -278,17 +280,21 @@ class RemoteRun:
                 f"The run's directory {self.directory} on {self.cluster.address} is gone"
             ) from None
 
-    def read(self, name: str, position: int = 0) -> bytes:
-        """Return what a file of the run holds from a position on."""
+    def read(self, name: str) -> bytes:
+        """Return what a file of the run holds."""
+        return b"".join(self.pieces(name, 0))
 
-        def fetch() -> bytes:
-            with self._sftp.open(f"{self.directory}/{name}", "rb") as file:
-                size = file.stat().st_size or 0
-                file.seek(position)
-                file.prefetch(size)
-                return file.read(size - position)
+    def pieces(self, name: str, position: int) -> Iterator[bytes]:
+        """Yield what a file of the run holds from a position on, piece by piece."""
+        while piece := self.cluster.persistently(partial(self._fetch, name, position)):
+            yield piece
+            position += len(piece)
 
-        return self.cluster.persistently(fetch)
+    def _fetch(self, name: str, position: int) -> bytes:
+        with self._sftp.open(f"{self.directory}/{name}", "rb") as file:
+            size = min(PIECE, (file.stat().st_size or 0) - position)
+            file.seek(position)
+            return file.read(size) if size > 0 else b""
 
     def start_again(self) -> None:
         """Start an engine that has ended, for the tasks that failed and the steps that were not done."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -25,6 +26,7 @@ from pyhrf_parallel.records import (
     RecordStream,
     absorb,
     lost,
+    note,
     raised,
     returned,
 )
@@ -115,6 +117,13 @@ class Fickle:
         self.number = int(state[-1])
 
 
+class Exits:
+    """Ends the process that loads it."""
+
+    def __reduce__(self) -> Any:
+        return sys.exit, (3,)
+
+
 class TestRecords:
     def outcomes(self, n: int = 6) -> Outcomes:
         return Outcomes(work_of([("a",)] * n, on_error="return"))
@@ -167,6 +176,49 @@ class TestRecords:
                 sizes.append(part.stat().st_size)
             complete = sum(size <= cut for size in sizes)
             assert len(RecordStream().feed(part.read_bytes()[:cut])) == complete
+
+    @settings(max_examples=40, deadline=None)
+    @given(size=st.integers(1, 200_000), skim=st.booleans())
+    def test_large_arrays_come_behind_the_pickle(self, size: int, skim: bool) -> None:
+        values = [np.arange(n, dtype=float) for n in (9, 20_000, 1, 30_000)]
+        with private_directory() as directory:
+            file = RecordFile(str(directory / "r"))
+            file.write(returned(0, [values[0], values[1]]))
+            file.write(returned(2, [{"a": values[2], "b": [values[3], values[1]]}]))
+            file.write(returned(3, ["end"]))
+            file.finish()
+            content = (directory / "r").read_bytes()
+        stream, outcomes = RecordStream(skim=skim), self.outcomes(4)
+        for start in range(0, len(content), size):
+            records = stream.feed(content[start : start + size])
+            if skim:
+                note(records, outcomes)
+            else:
+                absorb(records, outcomes)
+        assert outcomes.settled == 4
+        if not skim:
+            first, second, third, end = outcomes.values
+            assert end == "end"
+            for array, value in [
+                (first, values[0]), (second, values[1]), (third["a"], values[2]),
+                (third["b"][0], values[3]), (third["b"][1], values[1]),
+            ]:  # fmt: skip
+                np.testing.assert_array_equal(array, value)
+                array.fill(1)  # the caller's, as any other array
+
+    def test_damage_of_a_large_array_is_an_error(self, tmp_path: Path) -> None:
+        file = RecordFile(str(tmp_path / "r"))
+        file.write(returned(0, [np.zeros(100_000)]))
+        content = bytearray((tmp_path / f"r{PART}").read_bytes())
+        content[-3] ^= 1
+        for skim in (False, True):
+            with pytest.raises(DamagedRecordsError, match="checksum"):
+                RecordStream(skim=skim).feed(bytes(content))
+
+    def test_a_result_that_exits_when_it_is_loaded_fails_its_task(self) -> None:
+        outcomes = self.outcomes(1)
+        absorb(returned(0, [Exits()]), outcomes)
+        assert "SystemExit" in str(outcomes.failures[0].__cause__)
 
     def test_damage_is_an_error(self, tmp_path: Path) -> None:
         file = RecordFile(str(tmp_path / "r"))
