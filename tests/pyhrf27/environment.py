@@ -1,18 +1,23 @@
-"""pyhrf 0.5 on Python 2.7, as released: built once, in a directory that other accounts can read."""
+"""pyhrf 0.5 on Python 2.7, as released: built once, where nobody else can have made anything before."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import shutil
+import stat
 import subprocess
 import sys
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from tests.conftest import OWN_HOME
+from tests.conftest import OWN_HOME, ROOT
 
 _HOMES = (OWN_HOME, pwd.getpwuid(os.getuid()).pw_dir)
+#: Root's alone to make things in, and open to the account of a cluster of the tests.
+_OF_ROOT = Path("/var/cache/pyhrf_parallel-tests")
 _ROOTS = (os.environ.get("PYENV_ROOT", ""), *(f"{home}/.pyenv" for home in _HOMES))
 
 
@@ -25,11 +30,62 @@ def find_pyhrf27() -> Path:
     given = os.environ.get("PYHRF_PARALLEL_PYHRF27")
     if given:
         return Path(given)
-    place = Path(tempfile.gettempdir(), f"pyhrf_parallel_pyhrf27-{os.getuid()}")
-    python = place / "env" / "bin" / "python"
-    if not (place / "ready").exists():
-        _build(place)
-    return python
+    place = cache_directory() / "pyhrf27"
+    with _alone(place):
+        if not (place / "ready").exists():
+            _build(place)
+    return place / "env" / "bin" / "python"
+
+
+def cache_directory() -> Path:
+    """Make the directory of what is kept between two runs of the tests; return it.
+
+    Only root runs a cluster, whose account has to read it: a checkout may be closed to that one.
+
+    Raises
+    ------
+    CannotBuildError
+        If others may have put something there.
+    """
+    place = _OF_ROOT if os.getuid() == 0 else ROOT / ".venv-tests"
+    with _readable():
+        place.mkdir(exist_ok=True)
+    check_own(place)
+    return place
+
+
+def check_own(place: Path) -> None:
+    """Refuse a directory in which anybody but this account and root can put or replace things.
+
+    Those above are looked at as well, up to the checkout: who can write there can change the tests.
+    """
+    for directory in (place, *place.parents):
+        if directory == ROOT:
+            break
+        found = directory.lstat()
+        if found.st_uid not in (0, os.getuid()) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise CannotBuildError(
+                f"{directory} belongs to another account, or others may write to it: "
+                "nothing that is in it is run"
+            )
+
+
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Let nobody else build there meanwhile."""
+    with place.with_name(f"{place.name}.lock").open("a") as lock, _readable():
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Let others read what is made meanwhile, and nobody else write to it."""
+    mask = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(mask)
 
 
 def _build(place: Path) -> None:
@@ -41,7 +97,7 @@ def _build(place: Path) -> None:
     if not interpreters:
         raise CannotBuildError("there is no Python 2.7 of pyenv's")
     shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(mode=0o755)
+    place.mkdir()
     # A copy: the home that it is in may be closed to the account of a cluster.
     shutil.copytree(interpreters[0].parent.parent, place / "python", symlinks=True)
     _run(sys.executable, "-m", "venv", place / "tools")
@@ -74,10 +130,9 @@ def _find_own_library(place: Path) -> None:
     real = python.with_name("python.real")
     shutil.copy(python.resolve(), real)
     python.unlink()
-    # And its matplotlib cannot start in a home whose name is not ASCII, as that of the tests' account.
     lines = (
         "#!/bin/sh",
-        f"export LD_LIBRARY_PATH={place}/python/lib HOME=.",
+        f"export LD_LIBRARY_PATH={place}/python/lib",
         f'exec {real} "$@"',
     )
     python.write_text("\n".join(lines) + "\n", encoding="ascii")
