@@ -18,7 +18,7 @@ from pyhrf_parallel.errors import TreatmentDataError
 from pyhrf_parallel.pyhrf27 import xml_tree
 from pyhrf_parallel.pyhrf27.estimating import EstimateByPyhrf
 from pyhrf_parallel.pyhrf27.results import load_results
-from pyhrf_parallel.treatment_jobs.graph import CONFIG
+from pyhrf_parallel.treatment_jobs.graph import CONFIG, RESULT
 from pyhrf_parallel.treatment_jobs.region_files import data_name
 
 #: What is sent with the data: pyhrf has no command that splits.
@@ -29,6 +29,8 @@ SPLIT_SCRIPT, ESTIMATION_SCRIPT, OUTPUT_SCRIPT = SCRIPTS = [
 _DATA, _MASKS = "fmri_data", ("mask_file", "roi_mask_file")
 _BOLD = ("bold_file", "bold_files")
 _OUTPUTS = "make_outputs"
+#: Where pyhrf is to write, elsewhere.
+_WRITTEN = {"output_dir": "./", "result_dump_file": RESULT}
 _PATH_HINTS = ("file", "dir")
 
 
@@ -63,16 +65,17 @@ class PyhrfTreatment:
         self.python = os.fspath(python)
         if not self.python:
             raise TreatmentDataError("python is empty: name the Python 2.7 that has pyhrf")
-        data = root.find(_DATA)
-        if xml_tree.kind(root) != "Initable" or data is None:
-            raise TreatmentDataError(f"<{root.tag}> is no treatment of pyhrf: it has no <{_DATA}>")
-        self._data = data
-        simulated = [name for name in xml_tree.made_by(data) if "simu" in name.lower()]
+        simulated = [name for name in xml_tree.made_by(root) if "simu" in name.lower()]
         if simulated:
             raise TreatmentDataError(
                 f"its data are a simulation ({simulated[0]}): their regions are in a pickle, which is not read; "
                 "run it with pyhrf, and analyse the images that it writes"
             )
+        xml_tree.check(root)
+        data = root.find(_DATA)
+        if xml_tree.kind(root) != "Initable" or data is None:
+            raise TreatmentDataError(f"<{root.tag}> is no treatment of pyhrf: it has no <{_DATA}>")
+        self._data = data
 
     @classmethod
     def from_xml(
@@ -225,6 +228,10 @@ class PyhrfTreatment:
         for element, path in renamed:
             same[element].text = path
         self._data = data
+        for name, here in _WRITTEN.items():  # by nobody: results are brought back by other ways
+            written = self._root.find(name)
+            if written is not None and xml_tree.kind(written) != "None":
+                written.text = here
         for known in ("_labels", "roi_sizes"):
             self.__dict__.pop(known, None)
 
@@ -247,7 +254,14 @@ class PyhrfTreatment:
         element.text = str(value)
 
     def to_xml(self) -> str:
-        """Return the configuration, for pyhrf."""
+        """Return the configuration, for pyhrf.
+
+        Raises
+        ------
+        TreatmentDataError
+            If it holds what pyhrf cannot read.
+        """
+        xml_tree.check_ascii(self._root)
         return ET.tostring(self._root, encoding="unicode")
 
     def output_command(self, result: str, archive: str) -> list[str] | None:
@@ -300,9 +314,25 @@ def _stacked(image: Any) -> NDArray[Any]:
 
 def _load(path: str) -> Any:
     try:
-        return nib.load(path)
+        image = nib.load(path)
     except Exception as error:  # whatever a damaged image makes of its reader
         raise TreatmentDataError(f"{path} cannot be read as an image: {error}") from error
+    for extension in getattr(image.header, "extensions", ()):
+        _check_extension(path, extension.get_content())
+    return image
+
+
+def _check_extension(path: str, content: bytes | str) -> None:
+    """Look into XML in the header of an image: pyhrf reads that as it reads a configuration."""
+    text = content if isinstance(content, str) else content.decode("latin-1")
+    if "<" not in text:
+        return
+    try:
+        xml_tree.check(xml_tree.parse(text.strip(" \t\r\n\0")))
+    except TreatmentDataError as error:
+        raise TreatmentDataError(
+            f"the header of {path} has XML that pyhrf would run: {error}"
+        ) from error
 
 
 def _read(path: str) -> NDArray[Any]:
