@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         TreatmentDataError,
         TreatmentError,
         UnknownModeError,
+        UnsafePlaceError,
     )
     from pyhrf_parallel.functions import dump_func, merge_default_kwargs
     from pyhrf_parallel.mapping import remote_map, remote_map_marshal
@@ -60,6 +61,7 @@ __all__ = [
     "TreatmentError",
     "TreatmentRun",
     "UnknownModeError",
+    "UnsafePlaceError",
     "__version__",
     "dump_func",
     "merge_default_kwargs",

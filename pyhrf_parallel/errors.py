@@ -61,6 +61,10 @@ class RunNotFoundError(ParallelError, LookupError):
     """There is no run of that name."""
 
 
+class UnsafePlaceError(ParallelError, PermissionError):
+    """Other users could replace what would be read from, or written to, a directory."""
+
+
 class TransferError(ParallelError):
     """A file did not get to the cluster, or not back.
 

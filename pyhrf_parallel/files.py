@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from pyhrf_parallel.places import check_place
 
 _TRIES = 100  # with a pause in between: more time than a process needs to die
 _PAUSE = 0.01  # seconds
@@ -17,9 +18,11 @@ _PAUSE = 0.01  # seconds
 
 def write_then_rename(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old one, or the new one, and never a part of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    # A name that nobody can guess, and no link: others may write to the directory.
+    temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}.part")
     try:
-        temporary.write_bytes(content)
+        with temporary.open("xb") as file:
+            file.write(content)
         temporary.replace(path)
     except BaseException:
         with suppress(OSError):
@@ -37,9 +40,16 @@ def checksum(path: str | Path) -> str:
 
 @contextmanager
 def private_directory(parent: str | None = None) -> Iterator[Path]:
-    """Make a temporary directory of mode 0700 that is gone afterwards, whatever happens inside."""
+    """Make a temporary directory of mode 0700 that is gone afterwards, whatever happens inside.
+
+    Raises
+    ------
+    UnsafePlaceError
+        If others could put one of theirs in its place.
+    """
     directory = Path(tempfile.mkdtemp(prefix="pyhrf_parallel_", dir=parent)).absolute()
     try:
+        check_place(directory, "set TMPDIR to a directory of your own")
         yield directory
     finally:
         remove_directory(directory)

@@ -18,6 +18,7 @@ from pyhrf_parallel.cluster.manifests import (
     forget,
     load_manifest,
     new_run_id,
+    prepare_memory,
     remember,
 )
 from pyhrf_parallel.cluster.planning import check_resources, make_plan
@@ -215,14 +216,22 @@ class Run:
         self.wait()
 
     def _connected(self) -> RemoteRun | RunHere:
-        if self._run is None and self.manifest.here:
-            self._run = RunHere(self.manifest.directory)
-        elif self._run is None:
-            from pyhrf_parallel.cluster.remote import Cluster, RemoteRun
-
-            cluster = Cluster(Configuration(**self.manifest.settings))
-            self._run = RemoteRun(cluster, self.manifest.directory)
+        if self._run is None:
+            run = self._find()
+            try:
+                run.check()
+            except BaseException:
+                run.close()
+                raise
+            self._run = run
         return self._run
+
+    def _find(self) -> RemoteRun | RunHere:
+        if self.manifest.here:
+            return RunHere(self.manifest.directory)
+        from pyhrf_parallel.cluster.remote import Cluster, RemoteRun
+
+        return RemoteRun(Cluster(Configuration(**self.manifest.settings)), self.manifest.directory)
 
     def _look(self) -> State | None:
         if self._follower is None:
@@ -294,6 +303,7 @@ def start_run(work: Work, configuration: Configuration) -> MapRun:
     from pyhrf_parallel.cluster.remote import Cluster
 
     resources = check_resources(work.options.resources)
+    prepare_memory()
     run_id = new_run_id()
     with private_directory() as directory, ExitStack() as undo:
         payload = directory / PAYLOAD

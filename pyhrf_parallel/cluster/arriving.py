@@ -20,7 +20,7 @@ def arriving(target: Path, sha256: str, source: str) -> Iterator[Path]:
     TransferError
         If it is not, or cannot be written.
     """
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    part = target.with_name(f".{target.name}.{os.urandom(8).hex()}.part")  # nobody can guess it
     try:
         yield part
         if checksum(part) != sha256:

@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -17,6 +17,7 @@ from pyhrf_parallel.cluster.layout import Plan
 from pyhrf_parallel.cluster.manifests import state_directory
 from pyhrf_parallel.errors import SubmissionError, TransferError
 from pyhrf_parallel.files import checksum
+from pyhrf_parallel.places import check_place
 from pyhrf_parallel.worker import PAYLOAD, python_command
 
 
@@ -50,6 +51,17 @@ class RunHere(LocalFiles):
             raise SubmissionError(f"The run cannot be prepared here: {error}") from error
         return cls(made["directory"], made["places"])
 
+    def check(self) -> None:
+        """Refuse a directory in which others could have put something.
+
+        Raises
+        ------
+        UnsafePlaceError
+            Naming it.
+        """
+        with suppress(FileNotFoundError):  # told when something is read
+            check_place(self.directory)
+
     def begin(self, plan: Plan, payload: Path) -> None:
         """Start the engine for a payload, which is moved."""
         plan.with_payload(payload).write(Path(self.directory))
@@ -66,16 +78,18 @@ class RunHere(LocalFiles):
         with _made(path, target), path.open("rb") as source, Path(target).open("xb") as file:
             shutil.copyfileobj(source, file)
 
-    def fetch(self, path: str, target: Path) -> None:
-        """Copy a file, and compare the copy.
+    def fetch(self, path: str, target: Path) -> str:
+        """Copy a file, and compare the copy; return its SHA-256.
 
         Raises
         ------
         TransferError
             If it is not the same. `target` is whole or as it was.
         """
-        with arriving(target, checksum(path), path) as part:
+        expected = checksum(path)
+        with arriving(target, expected, path) as part:
             shutil.copyfile(path, part)
+        return expected
 
     def start_again(self) -> None:
         """Start an engine that has ended, for the tasks that failed and the steps that were not done."""

@@ -13,10 +13,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pyhrf_parallel.errors import RunNotFoundError
+from pyhrf_parallel.errors import RunNotFoundError, UnsafePlaceError
 from pyhrf_parallel.files import write_then_rename
+from pyhrf_parallel.places import check_place, make_private
 
 _MANIFEST = "manifest.json"
+_ADVICE = "or set XDG_STATE_HOME to a directory of your own"
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,10 @@ def new_run_id() -> str:
 
 def state_directory() -> Path:
     """Return where this package keeps what outlives a process."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "pyhrf_parallel"
+    state = Path(os.environ.get("XDG_STATE_HOME", ""))
+    if not state.is_absolute():  # to be ignored, as its specification says
+        state = Path.home() / ".local" / "state"
+    return state / "pyhrf_parallel"
 
 
 def runs_directory() -> Path:
@@ -81,9 +85,39 @@ def runs_directory() -> Path:
     return state_directory() / "runs"
 
 
+def prepare_memory() -> None:
+    """Make the place where runs are remembered, for this account alone.
+
+    Raises
+    ------
+    UnsafePlaceError
+        If others could put runs of theirs there.
+    """
+    place = runs_directory()
+    make_private(place, _ADVICE)
+    for directory in (place.parent, place):
+        directory.chmod(0o700)
+
+
+def read_remembered(run_id: str, name: str) -> bytes:
+    """Return a file that is remembered of a run, if this account has written it.
+
+    Raises
+    ------
+    UnsafePlaceError
+        If others could have.
+    """
+    path = runs_directory() / run_id / name
+    check_place(path, _ADVICE)
+    return path.read_bytes()
+
+
 def _run_directories() -> list[Path]:
     place = runs_directory()
-    return sorted(p.parent for p in place.glob(f"*/{_MANIFEST}")) if place.exists() else []
+    if not place.exists():
+        return []
+    check_place(place, _ADVICE)
+    return sorted(p.parent for p in place.glob(f"*/{_MANIFEST}"))
 
 
 def load_manifest(run_id: str) -> Manifest:
@@ -98,20 +132,22 @@ def load_manifest(run_id: str) -> Manifest:
     if run_id not in names:
         known = ", ".join(names) or "none"
         raise RunNotFoundError(f"There is no run {run_id!r} in {runs_directory()}; known: {known}")
-    return _read_manifest(runs_directory() / run_id / _MANIFEST)
+    return _read_manifest(run_id)
 
 
 def list_runs() -> list[Manifest]:
     """Return all runs that this account has submitted from here and not cleaned, oldest first."""
-    return [_read_manifest(p / _MANIFEST) for p in _run_directories()]
+    return [_read_manifest(path.name) for path in _run_directories()]
 
 
-def _read_manifest(path: Path) -> Manifest:
+def _read_manifest(run_id: str) -> Manifest:
     try:
-        return Manifest(**json.loads(path.read_bytes()))
+        return Manifest(**json.loads(read_remembered(run_id, _MANIFEST)))
+    except UnsafePlaceError:
+        raise
     except (OSError, ValueError, TypeError) as error:
         raise RunNotFoundError(
-            f"{path} is damaged, or of another version of pyhrf_parallel: {error}; remove its directory "
+            f"{runs_directory() / run_id / _MANIFEST} is damaged, or of another version of pyhrf_parallel: {error}; remove its directory "
             "if the run is of no use any more"
         ) from error
 
@@ -125,16 +161,11 @@ def forget(run_id: str) -> None:
         directory.parent.parent.rmdir()
 
 
-def directory_of(run_id: str) -> Path:
-    """Return where all is that is remembered of a run, which nobody else can enter."""
-    return runs_directory() / run_id
-
-
 def remember(manifest: Manifest, files: Mapping[str, bytes] | None = None) -> None:
     """Keep a manifest, and other files with it, for other processes too."""
-    directory = directory_of(manifest.run_id)
-    directory.mkdir(mode=0o700, parents=True)
-    directory.parent.chmod(0o700)
+    prepare_memory()
+    directory = runs_directory() / manifest.run_id
+    directory.mkdir(mode=0o700)
     for name, content in (files or {}).items():
         write_then_rename(directory / name, content)
     write_then_rename(directory / _MANIFEST, json.dumps(asdict(manifest), indent=1).encode())

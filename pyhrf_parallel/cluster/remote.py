@@ -24,6 +24,7 @@ from pyhrf_parallel.errors import (
     SubmissionError,
     TransferError,
 )
+from pyhrf_parallel.places import Files, Status, check_place
 from pyhrf_parallel.records import PIECE
 from pyhrf_parallel.version import __version__
 from pyhrf_parallel.worker import PAYLOAD
@@ -190,6 +191,29 @@ class Cluster:
             raise SubmissionError(f"{self.address} ({self.settings.remote_python}) {problem}")
 
 
+class _FilesThere(Files):
+    """The files of a cluster, as its account sees them; of its groups only numbers are known."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._sftp = cluster.connection.sftp
+        home = self._sftp.stat(cluster.path("~")).st_uid
+        self.uid = home or int(cluster.connection.run(["id", "-u"]).out.split()[-1])
+
+    def status(self, path: str) -> Status:
+        status = self._sftp.lstat(path)
+        return Status(status.st_mode or 0, status.st_uid, status.st_gid)
+
+    def target(self, path: str) -> str:
+        return self._sftp.readlink(path) or ""
+
+    def is_nobody(self, uid: int | None) -> bool:
+        del uid
+        return False
+
+    def is_own_group(self, gid: int | None, uid: int | None) -> bool:
+        return gid == uid
+
+
 class RemoteRun:
     """The directory of a run on a cluster.
 
@@ -211,6 +235,21 @@ class RemoteRun:
     @property
     def _sftp(self) -> paramiko.SFTPClient:
         return self.cluster.connection.sftp
+
+    def check(self) -> None:
+        """Refuse a directory in which others could have put something.
+
+        Raises
+        ------
+        UnsafePlaceError
+            Naming it.
+        """
+
+        def look() -> None:
+            with suppress(FileNotFoundError):  # told when something is read
+                check_place(self.directory, files=_FilesThere(self.cluster))
+
+        self.cluster.persistently(look)
 
     def begin(self, plan: Plan, payload: Path) -> None:
         """Send payload and plan, and start the engine."""
@@ -246,8 +285,8 @@ class RemoteRun:
 
     copy = send
 
-    def fetch(self, path: str, target: Path) -> None:
-        """Fetch a file, and compare what arrived with what is there.
+    def fetch(self, path: str, target: Path) -> str:
+        """Fetch a file, and compare what arrived with what is there; return its SHA-256.
 
         Raises
         ------
@@ -255,9 +294,11 @@ class RemoteRun:
             If it is not the same. `target` is whole or as it was.
         """
         host = str(self.cluster.address)
-        expected = self.cluster.persistently(lambda: self.cluster.ask("checksum", path))
-        with arriving(target, expected["sha256"], f"{host}:{path}") as part:
+        answer = self.cluster.persistently(lambda: self.cluster.ask("checksum", path))
+        expected: str = answer["sha256"]
+        with arriving(target, expected, f"{host}:{path}") as part:
             self.cluster.persistently(lambda: self._sftp.get(path, str(part)))
+        return expected
 
     def reaches(self, address: str, path: Path) -> bool:
         """Tell whether the cluster's account can log in to this machine, and write beside a file."""

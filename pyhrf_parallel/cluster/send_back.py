@@ -1,6 +1,7 @@
 """The job that brings a result from the cluster to the machine it was submitted from, by scp.
 
-Started as ``FILE ADDRESS PATH``. The file is whole or absent there, and compared with the one here.
+Started as ``FILE ADDRESS PATH``. The file is whole or absent there, and compared with the one here. The last
+thing that is printed is its SHA-256.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def main() -> None:
             'part=$2.$$.part && trap \'rm -f -- "$part"\' EXIT && cp -- "$1/result" "$part" && '
             'printf "%s  %s\\n" "$3" "$1/result" | sha256sum --check --status && mv -f -- "$part" "$2"'
         )
-        _there(address, script, place, path, checksum(file))
+        expected = checksum(file)
+        _there(address, script, place, path, expected)
+        print(expected)  # noqa: T201  (into the log, for whoever reads the file there)
     finally:
         _there(address, 'rm -rf -- "$1"', place)
 

@@ -24,13 +24,13 @@ from pyhrf_parallel.cluster import send_back, step
 from pyhrf_parallel.cluster.layout import EARLIER, RECORDS, STATE, Plan, State
 from pyhrf_parallel.cluster.processes import kill_descendants
 from pyhrf_parallel.files import remove_directory, write_then_rename
+from pyhrf_parallel.places import check_place, make_private
 from pyhrf_parallel.records import PART
 from pyhrf_parallel.version import __version__
 from pyhrf_parallel.worker import python_command
 
 PID = "engine.pid"
 _PLACES = "places.json"
-_SHARED = (0o020, 0o002, 0o022)  # modes: others may write, and there is no sticky bit
 
 
 def prepare(root: str, name: str, scheduler: str, *places: str) -> dict[str, Any]:
@@ -64,18 +64,9 @@ def prepare(root: str, name: str, scheduler: str, *places: str) -> dict[str, Any
 
 
 def _make_private(parent: Path, name: str) -> Path:
-    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(parent, "choose another remote_path")
     directory = (parent / name).absolute()
     directory.mkdir(mode=0o700)
-    for place in (parent, directory):  # whoever may write to the first can replace the second
-        status = place.stat()
-        # A sticky bit keeps others from doing so.
-        if status.st_uid not in (os.getuid(), 0) or status.st_mode & 0o1022 in _SHARED:
-            with suppress(OSError):
-                directory.rmdir()
-            raise PermissionError(
-                f"others than this account may write to {place}; choose another remote_path"
-            )
     return directory
 
 
@@ -122,6 +113,7 @@ def start(directory: str, *options: str) -> dict[str, Any]:
     With the option ``again``, tasks that have failed are run again.
     """
     place = Path(directory)
+    check_place(place)
     _cancel_jobs(place)  # those of an engine that has died
     if options:
         old = {path.name.removesuffix(PART) for path in place.glob(f"*{RECORDS}*")}

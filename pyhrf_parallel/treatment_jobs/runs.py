@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import tarfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pyhrf_parallel.cluster.following import read_state
 from pyhrf_parallel.cluster.layout import State
-from pyhrf_parallel.cluster.manifests import Manifest, directory_of
+from pyhrf_parallel.cluster.manifests import Manifest, read_remembered
 from pyhrf_parallel.cluster.step import DONE
 from pyhrf_parallel.errors import (
     RunNotFoundError,
@@ -20,7 +22,6 @@ from pyhrf_parallel.errors import (
     TransferError,
     TreatmentError,
 )
-from pyhrf_parallel.files import private_directory
 from pyhrf_parallel.progress import ProgressOption, reporting
 from pyhrf_parallel.runs import Run
 from pyhrf_parallel.tasks import Outcomes
@@ -137,8 +138,8 @@ class TreatmentRun(Run):
             If they were not kept.
         """
         try:
-            content = (directory_of(self.run_id) / TREATMENTS).read_bytes()
-        except OSError as error:
+            content = read_remembered(self.run_id, TREATMENTS)
+        except FileNotFoundError as error:
             raise RunNotFoundError(f"The treatments of {self.run_id} were not kept") from error
         treatments: dict[str, Any] = pickle.loads(content)
         return treatments
@@ -148,7 +149,8 @@ class TreatmentRun(Run):
         indices = range(subject.start, subject.start + len(subject.roi_ids))
         merged = self._step(number, MERGE)
         is_here = subject.is_sent and self._step(number, BRING_BACK) is not None
-        by_file = {} if merged is None else self._fetch(subject, merged["outputs"], is_here=is_here)
+        log = f"{number}-{BRING_BACK}.log" if is_here else ""
+        by_file = {} if merged is None else self._fetch(subject, merged["outputs"], log)
         if merged is None and not found.problem:
             found.problem = "its results were not merged"
         sizes: Sequence[int | None] = subject.n_voxels or [None] * len(subject.roi_ids)
@@ -179,17 +181,22 @@ class TreatmentRun(Run):
         found.timeline = list(self._timeline(number, subject, indices))
         return found
 
-    def _fetch(self, subject: Subject, outputs: Sequence[str], *, is_here: bool) -> dict[str, Any]:
-        """Bring the result of a treatment here; return those of its regions, by their files."""
+    def _fetch(self, subject: Subject, outputs: Sequence[str], log: str) -> dict[str, Any]:
+        """Bring the result of a treatment here; return those of its regions, by their files.
+
+        If a job has brought it, `log` is that job's.
+        """
         path = Path(subject.result_path)
-        if not is_here:
-            self._connected().fetch(f"{subject.place}/{RESULT}", path)
+        if log:
+            expected = self._connected().read(log).decode(errors="replace").split()[-1]
+        else:
+            expected = self._connected().fetch(f"{subject.place}/{RESULT}", path)
         treatment = self.treatments().get(subject.name)
         try:
             if isinstance(treatment, ReadsResults):
                 values = treatment.read_results(path)
             else:
-                values = pickle.loads(path.read_bytes())
+                values = pickle.loads(_read_unchanged(path, expected))
         except Exception as error:
             raise TreatmentError(
                 f"treatment {subject.name!r}: its result is in {path}, and cannot be read here: "
@@ -200,8 +207,8 @@ class TreatmentRun(Run):
     def _fetch_outputs(self, subject: Subject) -> None:
         """Bring what was made there to the directory of the result: a file is there when it is whole."""
         place = Path(subject.result_path).parent
-        with private_directory(str(place)) as directory:
-            archive, made = directory / ARCHIVE, directory / "made"
+        with TemporaryDirectory(prefix="pyhrf_parallel_", dir=place) as directory:
+            archive, made = Path(directory, ARCHIVE), Path(directory, "made")
             self._connected().fetch(f"{subject.place}/{ARCHIVE}", archive)
             try:
                 with tarfile.open(archive) as content:
@@ -233,6 +240,14 @@ class TreatmentRun(Run):
             if self._outcomes.values[index] is not None:
                 spans.append(JobSpan(f"region {roi_id}", *self._outcomes.values[index]))
         return sorted(spans, key=lambda span: span.began)
+
+
+def _read_unchanged(path: Path, sha256: str) -> bytes:
+    """Return a pickle that lies where others may be allowed to write, if it is what was sent."""
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise TransferError("it is not what the cluster has sent: somebody has changed it")
+    return content
 
 
 def _problem(state: State, subject: Subject) -> str:

@@ -17,7 +17,7 @@ import cloudpickle
 from pyhrf_parallel.backends.base import require
 from pyhrf_parallel.cluster.here import RunHere
 from pyhrf_parallel.cluster.layout import Plan
-from pyhrf_parallel.cluster.manifests import new_run_id, remember
+from pyhrf_parallel.cluster.manifests import new_run_id, prepare_memory, remember
 from pyhrf_parallel.cluster.planning import check_resources, make_plan, make_plan_here
 from pyhrf_parallel.cluster.resources import with_resource
 from pyhrf_parallel.configuration import Configuration
@@ -105,6 +105,7 @@ class Submission:
         """Send everything, and start the engine."""
         require("soma_workflow", "remote_cluster", "cluster")
         require("psutil", "remote_cluster", "cluster")
+        prepare_memory()
         run_id = new_run_id()
         kept = _dumps(self._treatments)
         with private_directory() as directory, ExitStack() as undo:

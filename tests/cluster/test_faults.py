@@ -23,6 +23,7 @@ from pyhrf_parallel import (
     RunNotFoundError,
     SubmissionError,
     TaskLostError,
+    UnsafePlaceError,
     remote_map,
     submit_map,
 )
@@ -354,6 +355,27 @@ def test_a_directory_that_others_may_write_to(cluster: OneNode) -> None:
     given = {"server": "onenode", "remote_python": str(cluster.python), "remote_path": str(place)}
     with pytest.raises(SubmissionError, match="others than this account may write"):
         on_cluster(cases.add, [(1,)], config={"parallel-cluster": given})
+
+
+@once
+def test_a_run_whose_directory_others_could_replace(cluster: OneNode) -> None:
+    with submit_map(cases.add, [(1,)]) as run:
+        assert run.results() == [3]
+        (root,) = cluster.home.glob("pyhrf_parallel_runs")
+        root.chmod(0o777)
+        with MapRun.load(run.run_id) as again, pytest.raises(UnsafePlaceError, match=str(root)):
+            again.results()
+        root.chmod(0o700)
+        owner = root.stat().st_uid
+        (directory,) = root.iterdir()
+        os.chown(directory, 65534, -1)
+        with (
+            MapRun.load(run.run_id) as again,
+            pytest.raises(UnsafePlaceError, match="another user"),
+        ):
+            again.results()
+        os.chown(directory, owner, -1)
+        run.clean()
 
 
 #: Lets the records of a job be seen only seconds after its end, as on a slow file system.

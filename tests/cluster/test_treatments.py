@@ -219,6 +219,12 @@ class TestWayBack:
             found = run.results()["one"]
             assert [value > 0 for _, value, _ in found] == [True, True]
             assert {"scp_result", "clean_files"} <= {s.name for s in run.collect()["one"].timeline}
+            # Everybody may write there.
+            mark = tmp_path / "executed"
+            (place / "result.pck").write_bytes(f"cos\nsystem\n(Vtouch {mark}\ntR.".encode())
+            with pytest.raises(TreatmentError, match="somebody has changed it"):
+                run.results()
+            assert not mark.exists()
             run.clean()
 
     @once

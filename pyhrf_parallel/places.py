@@ -1,0 +1,164 @@
+"""Places that nobody else can write to: all that is unpickled has to be in one.
+
+Whoever may write to a directory can replace what is in it, whoever that belongs to. So each directory on the
+way has to be in good hands, and each link.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pyhrf_parallel.errors import UnsafePlaceError
+
+_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+_LINKS = 40  # as many as the kernel follows
+
+
+class Status(NamedTuple):
+    """What is asked of a file's status."""
+
+    mode: int
+    uid: int | None
+    gid: int | None
+
+
+class Files:
+    """The files of this machine, as this account sees them."""
+
+    def __init__(self) -> None:
+        self.uid = os.getuid()
+
+    def status(self, path: str) -> Status:
+        """Return the status of a file, or of a link itself."""
+        status = os.lstat(path)
+        return Status(status.st_mode, status.st_uid, status.st_gid)
+
+    def target(self, path: str) -> str:
+        """Return what a link says."""
+        return os.readlink(path)  # noqa: PTH115  (text)
+
+    def is_nobody(self, uid: int | None) -> bool:
+        """Tell whether an owner is one that this container does not know: mostly the host's root."""
+        try:
+            overflow = int(Path("/proc/sys/fs/overflowuid").read_text())
+            known = Path("/proc/self/uid_map").read_text().split()
+        except (OSError, ValueError):
+            return False
+        return uid == overflow and known != ["0", "0", str(2**32 - 1)]
+
+    def is_own_group(self, gid: int | None, uid: int | None) -> bool:
+        """Tell whether a group is its owner's alone: many systems give one to each user."""
+        import grp
+        import pwd
+
+        try:
+            group, name = grp.getgrgid(gid or 0), pwd.getpwuid(uid or 0).pw_name
+        except KeyError:
+            return False
+        is_named_so = group.gr_name == name and {*group.gr_mem} <= {name}
+        return is_named_so and {e.pw_uid for e in pwd.getpwall() if e.pw_gid == gid} <= {uid}
+
+
+def check_place(path: str | os.PathLike[str], advice: str = "", files: Files | None = None) -> None:
+    """Refuse a file or directory that others than this account and root could replace or change.
+
+    Parameters
+    ----------
+    path : path
+        What is to be read or written.
+    advice : str
+        What to do but to change the modes on the way, ``'set TMPDIR'``.
+    files : Files, optional
+        Where it is, if not on this machine; the path has to be absolute then.
+
+    Raises
+    ------
+    UnsafePlaceError
+        Naming the places on the way, and saying what to do.
+    OSError
+        If there is no such place.
+    """
+    files = files or Files()
+    loose = []
+    for place, status, is_among_others in _way(str(Path(path).absolute()), files):
+        uid = status.uid
+        if uid not in (files.uid, 0) and (is_among_others or not files.is_nobody(uid)):
+            raise UnsafePlaceError(
+                f"{place} belongs to another user ({uid}), who could replace what is in {path}"
+                f"{_also(advice)}"
+            )
+        if _is_loose(status, files):
+            loose.append((place, uid))
+    if loose:
+        raise UnsafePlaceError(_explain(str(path), loose, files, advice))
+
+
+def _way(path: str, files: Files) -> Iterator[tuple[str, Status, bool]]:
+    """Go to a file as the kernel does, through all links; tell where others may have put something."""
+    place, rest = Path("/"), [*reversed(Path(path).parts)]
+    modes: dict[Path, int] = {}
+    links = 0
+    while rest:
+        step = place / rest.pop()  # a part "/" begins again
+        if step.name == "..":
+            place = place.parent
+            continue
+        status = files.status(str(step))
+        yield str(step), status, step != place and bool(modes.get(place, 0) & _OTHERS)
+        modes[step] = status.mode
+        if not stat.S_ISLNK(modes[step]):
+            place = step
+            continue
+        links += 1
+        if links > _LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        rest += reversed(Path(files.target(str(step))).parts)
+
+
+def _is_loose(status: Status, files: Files) -> bool:
+    """Tell whether others than the owner may replace something in a directory, or change a file."""
+    mode = status.mode
+    if stat.S_ISLNK(mode) or not mode & _OTHERS:
+        return False
+    if stat.S_ISDIR(mode) and mode & stat.S_ISVTX:
+        return False  # they may add files, and cannot touch those of others
+    return bool(mode & stat.S_IWOTH) or not files.is_own_group(status.gid, status.uid)
+
+
+def _explain(path: str, loose: Sequence[tuple[str, int | None]], files: Files, advice: str) -> str:
+    ours = [place for place, uid in loose if uid == files.uid]
+    told = f"others than this account may write to {' and '.join(place for place, _ in loose)}"
+    if path != loose[-1][0]:
+        told += f", and so replace {path}"
+    if len(ours) == len(loose):
+        return (
+            f"{told}; look whether all that is there is yours, and then: "
+            f"chmod go-w {shlex.join(ours)}{_also(advice)}"
+        )
+    return f"{told}{_also(advice)}"
+
+
+def _also(advice: str) -> str:
+    return f"; {advice}" if advice else ""
+
+
+def make_private(directory: Path, advice: str = "") -> None:
+    """Make a directory, and those above that are missing, for this account alone; see `check_place`.
+
+    One that is there already is left as it is.
+    """
+    there = directory.absolute()
+    missing = []
+    while not os.path.lexists(there):
+        missing.append(there)
+        there = there.parent
+    check_place(there, advice)
+    for place in reversed(missing):
+        place.mkdir(mode=0o700, exist_ok=True)
+    check_place(directory, advice)
