@@ -9,6 +9,7 @@ imported here: a worker has to start fast.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # the C part alone: signal itself brings enum
 import os
 import sys
 import time
@@ -100,7 +101,11 @@ class _Supervisor:
             pid = os.fork()
             if pid == 0:
                 self._child()
+            from pyhrf_parallel import processes  # while the child is at work already
+
+            processes.take_charge()
             status, late = self._watch(pid)
+            processes.end_orphans()
             if status == 0:
                 self._records.finish()
                 return 0
@@ -111,6 +116,7 @@ class _Supervisor:
 
     def _child(self) -> None:
         status = 1
+        _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)  # the parent's, after its first child
         try:
             payload = Payload(_join(self._directory, PAYLOAD))
             payload.enter()
@@ -136,10 +142,12 @@ class _Supervisor:
         """Wait for the child; return its exit status, and the task it was stopped for, or -1."""
         late, timeout = -1, self._timeout
         if timeout is None:
-            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), late
+            from pyhrf_parallel.processes import wait_for_child
+
+            return wait_for_child(pid), late
         while True:
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
+            ended, status = os.waitpid(-1, os.WNOHANG)  # orphans too
+            if ended == pid:
                 return os.waitstatus_to_exitcode(status), late
             running = self._cursor.running
             if late < 0 <= running and self._cursor.seconds > timeout:
@@ -172,6 +180,18 @@ class _Supervisor:
             return False
         self._records.write([lost(index, describe_death(status), tail)])
         return True
+
+
+def guard() -> None:
+    """Go on in a child process; this one ends as it does, and with it what it has left running."""
+    child = os.fork()
+    if child:
+        from pyhrf_parallel import processes  # while the child is at work already
+
+        processes.take_charge()
+        status = processes.wait_for_child(child)
+        processes.end_orphans()
+        processes.end_like(status)
 
 
 def _claimed(claims: Claims) -> Iterator[tuple[int, int]]:
@@ -228,5 +248,6 @@ def main() -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     if tasks:
+        guard()
         _run_here(directory, name, _claimed(Claims(_join(directory, tasks[0]))))
     sys.exit(_Supervisor(directory, name).run())

@@ -35,7 +35,6 @@ class RemoteClusterBackend:
 def _run_here(work: Work, outcomes: Outcomes, configuration: Configuration) -> None:
     if find_spec("soma_workflow") is None:  # imported in the engine's process only
         require("soma_workflow", "remote_cluster", "cluster")
-    require("psutil", "remote_cluster", "cluster")
     jobs = min(len(work), count_workers(work.options.n_jobs or configuration.nb_procs))
     plan = Plan(len(work), jobs, work.options.on_error == "raise", work.options.retries)
     with private_directory() as directory:

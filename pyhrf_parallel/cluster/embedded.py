@@ -12,6 +12,7 @@ from typing import Self
 from pyhrf_parallel.cluster.following import LocalFiles
 from pyhrf_parallel.cluster.layout import ENGINE_LOG, Plan
 from pyhrf_parallel.errors import SubmissionError
+from pyhrf_parallel.processes import kill_tree
 from pyhrf_parallel.worker import python_command, read_log_tail
 
 
@@ -34,7 +35,7 @@ class EmbeddedEngine(LocalFiles):
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            # A group of its own, with its jobs: Ctrl-C is not for them, and they can be killed together.
+            # A group of its own, with its jobs: Ctrl-C is not for them.
             start_new_session=True,
         )
 
@@ -42,14 +43,11 @@ class EmbeddedEngine(LocalFiles):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with suppress(ProcessLookupError):
-            if (
-                kind is None
-            ):  # joblib's resource trackers outlive this signal to clean up after tasks
-                os.killpg(self._process.pid, signal.SIGTERM)
-                self._process.kill()
-            else:
-                os.killpg(self._process.pid, signal.SIGKILL)
+        # Gently: joblib's resource trackers clean up after tasks.
+        if self._process.poll() is None:
+            kill_tree(self._process.pid, gently=kind is None)
+        with suppress(ProcessLookupError):  # what one that has died by itself has left
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         if self._process.stdin is not None:
             self._process.stdin.close()

@@ -27,9 +27,9 @@ from soma_workflow import constants
 
 from pyhrf_parallel.cluster import slurm, soma
 from pyhrf_parallel.cluster.layout import EARLIER, ENGINE_LOG, RECORDS, JobRow, Plan, State
-from pyhrf_parallel.cluster.processes import kill_descendants
 from pyhrf_parallel.cluster.stages import Job, StageRun, WholeMap, make_stages
 from pyhrf_parallel.files import checksum, remove_directory
+from pyhrf_parallel.processes import adopt_orphans, kill_descendants
 from pyhrf_parallel.records import PART, RecordFile, RecordStream, is_return, lost, note
 from pyhrf_parallel.runner import Cursor
 from pyhrf_parallel.tasks import Ledger
@@ -217,7 +217,7 @@ class Engine:
             self._slurm.closed = True
             self._slurm.cancel(self._submitted())
         elif self._plan.scheduler == "local_basic":
-            _kill_children()
+            kill_descendants(os.getpid())
         else:
             for workflow_id in self._controller.workflows():
                 with suppress(Exception):  # an engine that cannot be asked has no jobs
@@ -260,15 +260,9 @@ def _check_payload(plan: Plan) -> None:
 def _die_with_parent() -> None:
     """Wait for the end of stdin: the parent has died, or it would have killed this process."""
     sys.stdin.read()
-    _kill_children()
+    kill_descendants(os.getpid())
     remove_directory(Path.cwd())
     os.killpg(0, signal.SIGKILL)
-
-
-def _kill_children() -> None:
-    import psutil
-
-    kill_descendants(psutil.Process())
 
 
 def _cancel(_number: int, _frame: object) -> None:
@@ -284,6 +278,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _cancel)
     plan = Plan.read(Path())
     soma.limit_threads(plan)
+    adopt_orphans()
     if plan.attached:
         threading.Thread(target=_die_with_parent, daemon=True).start()
     engine: Engine | None = None

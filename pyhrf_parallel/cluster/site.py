@@ -22,9 +22,9 @@ from typing import Any
 from pyhrf_parallel import files, worker
 from pyhrf_parallel.cluster import send_back, step
 from pyhrf_parallel.cluster.layout import EARLIER, RECORDS, STATE, Plan, State
-from pyhrf_parallel.cluster.processes import kill_descendants
 from pyhrf_parallel.files import remove_directory, write_then_rename
 from pyhrf_parallel.places import check_place, make_private
+from pyhrf_parallel.processes import find_own, find_start, kill_tree
 from pyhrf_parallel.records import PART
 from pyhrf_parallel.version import __version__
 from pyhrf_parallel.worker import python_command
@@ -126,17 +126,9 @@ def start(directory: str, *options: str) -> dict[str, Any]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    (place / PID).write_text(f"{engine.pid} {_started(engine.pid)} {os.uname().nodename}")
+    started = find_start(engine.pid) or "gone"
+    (place / PID).write_text(f"{engine.pid} {started} {os.uname().nodename}")
     return {"pid": engine.pid}
-
-
-def _started(pid: int) -> str:
-    """Return when a process started: a number that another one of the same pid does not have."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return "gone"
-    return "gone" if fields[0] == "Z" else fields[19]
 
 
 def is_running(directory: str) -> dict[str, Any]:
@@ -146,7 +138,7 @@ def is_running(directory: str) -> dict[str, Any]:
     except (OSError, ValueError):
         return {"running": False, "here": True}
     here = host == os.uname().nodename
-    return {"running": here and _started(int(pid)) == started, "here": here, "pid": int(pid)}
+    return {"running": here and find_start(int(pid)) == started, "here": here, "pid": int(pid)}
 
 
 def stop(directory: str) -> dict[str, Any]:
@@ -157,8 +149,7 @@ def stop(directory: str) -> dict[str, Any]:
         _wait_for_end(directory)
     _cancel_jobs(Path(directory))
     if is_running(directory)["running"]:
-        with suppress(ProcessLookupError):
-            os.killpg(engine["pid"], signal.SIGKILL)
+        kill_tree(engine["pid"])
     if engine["here"] and not engine["running"]:
         _end_what_it_has_left(Path(directory))
     return {"stopped": engine["running"]}
@@ -172,18 +163,15 @@ def _end_what_it_has_left(place: Path) -> None:
         return
     if state.phase != "running":
         return
-    import psutil
-
     # Names of no other run: an engine's pid is in them.
     workers = {path.stem for path in place.glob("*.cursor")}
-    for process in psutil.process_iter(["cmdline", "cwd"]):
-        words = process.info["cmdline"] or []
+
+    def is_left(words: list[str], directory: str) -> bool:
         is_worker = worker.__name__ in words and not workers.isdisjoint(words)
-        is_step = step.__name__ in words and process.info["cwd"] == str(place)
-        if is_worker or is_step:
-            with suppress(psutil.NoSuchProcess):
-                kill_descendants(process)
-                process.kill()
+        return is_worker or (step.__name__ in words and directory == str(place))
+
+    for pid in find_own(is_left):
+        kill_tree(pid)
     replace(state, phase="cancelled").write(place)
 
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import soma_workflow.engine
 from soma_workflow import client, configuration
+from soma_workflow.schedulers import local_scheduler
 
 from pyhrf_parallel.cluster.layout import Plan
 from pyhrf_parallel.cluster.stages import Job
+from pyhrf_parallel.processes import kill_tree
 from pyhrf_parallel.tasks import available_cpus
 
 # As many workers run side by side, each must not start a thread per CPU; what the user set stays.
@@ -35,6 +37,9 @@ def make_controller(plan: Plan) -> Any:
     # later would write that file.
     scheduler.search_config_path = staticmethod(lambda: "the number of slots given here")
     scheduler.load_from_file = classmethod(lambda cls, _path: cls(slots, max_proc_nb=slots))
+    # Its own answer to a psutil that is absent are sessions, which no group's signal reaches.
+    local_scheduler.have_psutil = True
+    local_scheduler.kill_process_tree = kill_tree
     # Relative paths: the engine would expand a dollar sign in others.
     settings = configuration.Configuration(
         "localhost", "light", plan.scheduler, "./jobs.db", "./transfers"

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pyhrf_parallel.cluster.layout import Plan
 from pyhrf_parallel.files import write_then_rename
+from pyhrf_parallel.worker import guard
 
 #: The end of the name of the file that is there when a step has ended well.
 DONE = ".done"
@@ -37,6 +38,7 @@ def main() -> None:
     log = os.open(place / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    guard()
     stage = Plan.read(place).stages[int(number)]
     step = next(one for one in [*stage.before, *stage.after] if one.name == step_name)
     outputs = [

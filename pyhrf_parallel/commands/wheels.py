@@ -16,8 +16,7 @@ from pyhrf_parallel.commands.console import CommandError
 from pyhrf_parallel.version import __version__
 
 _OURS = "pyhrf_parallel"
-# Distribution and its only module. Without psutil, the only compiled one: an engine needs it to watch over
-# the process that started it, and over SSH it is on its own.
+# Distribution and its only module.
 _MODULES = {
     _OURS: _OURS,
     "cloudpickle": "cloudpickle",

@@ -104,7 +104,6 @@ class Submission:
     def submit(self) -> TreatmentRun:
         """Send everything, and start the engine."""
         require("soma_workflow", "remote_cluster", "cluster")
-        require("psutil", "remote_cluster", "cluster")
         prepare_memory()
         run_id = new_run_id()
         kept = _dumps(self._treatments)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.one_node import OneNode, one_node, wait_for, what_is_missing
+from tests.cluster.one_node import IMAGING, OneNode, one_node, wait_for, what_is_missing
 from tests.conftest import missing
 
 
@@ -20,6 +20,12 @@ def cluster() -> Iterator[OneNode]:
         missing("cluster", reason)
     with one_node(Path(tempfile.mkdtemp(prefix="pyhrf_cluster_", dir="/tmp"))) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def imaging(cluster: OneNode) -> None:
+    """What treatments import has to be there, as users have to see to it."""
+    cluster.install(*IMAGING)
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
-"""A real one-node cluster on loopback: sshd, munge and Slurm, all state in one directory.
+"""A real cluster on loopback: sshd, munge and Slurm, all state in one directory.
 
-Needs root and Debian's packages openssh-server, slurm-wlm and munge. Nothing outside the directory is
-touched but the account that jobs run in, which is made and removed.
+Needs root and Debian's packages openssh-server, slurm-wlm and munge, and tcsh for its users. Nothing outside
+the directory is touched but the account that jobs run in, which is made and removed. What is installed there
+is what ``pyhrf-parallel setup-cluster`` installs.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import pwd
 import shutil
@@ -13,27 +15,33 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+import tempfile
+import zipfile
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
+from tests.cluster.daemons import PATH, free_port, run, start, stop, wait_for, write
+from tests.cluster.slurm import Slurm
+
+__all__ = ["SYSTEM_PYTHON", "OneNode", "one_node", "run", "wait_for", "what_is_missing"]
 
 ROOT = Path(__file__).parent.parent.parent
-PROGRAMS = ("sshd", "munged", "slurmctld", "slurmd", "sbatch", "useradd")
+PROGRAMS = ("sshd", "munged", "slurmctld", "slurmd", "sbatch", "useradd", "tcsh")
 SYSTEM_PYTHON = Path("/usr/bin/python3")
-_PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+#: What users have to have there themselves, for the functions of the tests; as it is here.
+PACKAGES = ("numpy",)
+IMAGING = ("matplotlib", "nibabel", "nilearn", "pandas")
 
 
 def what_is_missing() -> str:
     """Say what this machine lacks for a cluster of its own; empty for nothing."""
     if os.getuid() != 0:
         return "not root"
-    absent = [name for name in PROGRAMS if not shutil.which(name, path=_PATH)]
+    absent = [name for name in PROGRAMS if not shutil.which(name, path=PATH)]
     if absent:
-        return f"no {', '.join(absent)} (apt-get install openssh-server slurm-wlm munge)"
+        return f"no {', '.join(absent)} (apt-get install openssh-server slurm-wlm munge tcsh)"
     version = subprocess.run(
         [SYSTEM_PYTHON, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
         capture_output=True,
@@ -45,47 +53,30 @@ def what_is_missing() -> str:
     return ""
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{what} not within {seconds} s")
-        time.sleep(0.02)
-
-
 @dataclass
 class OneNode:
     """The running cluster."""
 
     base: Path
     user: str = field(default_factory=lambda: f"pyhrf{os.getpid()}")
-    slots: int = 2
     ssh_port: int = field(default_factory=free_port)
 
     def __post_init__(self) -> None:
         self.home = self.base / "home" / 'it\'s a "home" é'
-        self.environment = os.environ | {
-            "SLURM_CONF": str(self.base / "slurm.conf"),
-            "PATH": _PATH,
-        }
-        self.python = self.base / "venv" / "bin" / "python"
+        self.slurm = Slurm(self.base / "slurm", self.base / "munge" / "socket")
+        self.python = self.base / "software" / "environment" / "bin" / "python"
+        self._installed: set[str] = set()
+        self._given: set[Path] = set()
 
     # ---- set-up -------------------------------------------------------------------------------
 
     def up(self) -> None:
         self.base.chmod(0o755)
         self.make_account()
-        self.make_environment()
         self.start_sshd()
         self.start_munge()
-        self.start_slurm()
+        self.slurm.up()
+        self.install(*PACKAGES, cases=True)
 
     def make_account(self) -> None:
         self.home.parent.mkdir(mode=0o755)
@@ -111,37 +102,76 @@ class OneNode:
                 for line in lines
             )
             file.truncate()
-        # One thread: the last bits of a result depend on their number.
-        settings = f"export SLURM_CONF={self.base}/slurm.conf OPENBLAS_NUM_THREADS=1\n"
-        for name in (".profile", ".bashrc"):
-            (self.home / name).write_text(settings)
+        self.write_startup_files(self.slurm)
+        # Its pip has what the machine of the tests has fetched: as good as an index, and faster.
+        (self.base / "wheels").mkdir(mode=0o755)
+        pip = self.home / ".config" / "pip"
+        pip.mkdir(parents=True)
+        links = f"[global]\nno-index = true\nfind-links = {self.base}/wheels\n"
+        (pip / "pip.conf").write_text(f"{links}[install]\nno-compile = true\n")
+        self.python.parents[2].mkdir()
         self.own(self.home)
+        self.own(self.python.parents[2])
+        self._given = set(self.home.rglob("*"))
+
+    def write_startup_files(self, slurm: Slurm, *, at_login_only: bool = False) -> None:
+        """Let the account's shells know a Slurm, all of them or those of logins."""
+        # One thread: the last bits of a result depend on their number.
+        values = {"SLURM_CONF": slurm.conf, "OPENBLAS_NUM_THREADS": 1}
+        export = "".join(f"export {name}={value}\n" for name, value in values.items())
+        setenv = "".join(f"setenv {name} {value}\n" for name, value in values.items())
+        for at_login, always, text in (
+            (".profile", ".bashrc", export),
+            (".login", ".cshrc", setenv),
+        ):
+            (self.home / at_login).write_text(text)
+            (self.home / always).write_text("" if at_login_only else text)
+
+    @contextmanager
+    def world(
+        self, *, shell: str = "/bin/bash", slurm: Slurm | None = None, at_login_only: bool = False
+    ) -> Iterator[None]:
+        """Let the account have another login shell, another Slurm, or know it after a login only."""
+        own = self.slurm
+        self.slurm = slurm or own
+        try:
+            run("usermod", "-s", shell, self.user)
+            self.write_startup_files(self.slurm, at_login_only=at_login_only)
+            yield
+        finally:
+            self.slurm = own
+            run("usermod", "-s", "/bin/bash", self.user)
+            self.write_startup_files(own)
 
     def own(self, path: Path) -> None:
         entry = pwd.getpwnam(self.user)
         for one in [path, *path.rglob("*")]:
             os.chown(one, entry.pw_uid, entry.pw_gid)
 
-    def make_environment(self) -> None:
-        """Install the package on the cluster's side: for another interpreter, reachable by its users."""
-        run(SYSTEM_PYTHON, "-m", "venv", "--without-pip", self.base / "venv")
-        run(
-            sys.executable, "-m", "pip", "--python", self.python, "install", "--quiet",
-            f"{ROOT}[cluster,fmri]",
-        )  # fmt: skip
-
-        # What the tests map has to be there, as a user's package has.
-        place = self.base / "lib" / "tests" / "contract"
-        place.mkdir(parents=True)
-        shutil.copy(ROOT / "tests" / "contract" / "cases.py", place)
-        (site_packages,) = (self.base / "venv" / "lib").glob("python*/site-packages")
-        (site_packages / "tests.pth").write_text(f"{self.base / 'lib'}\n")
+    def install(self, *packages: str, cases: bool = False) -> None:
+        """Have ``setup-cluster`` make the environment, with packages of the versions that are here."""
+        if self._installed.issuperset(packages):
+            return
+        self._installed.update(packages)
+        wanted = [f"{name}=={importlib.metadata.version(name)}" for name in packages]
+        wheels = self.base / "wheels"
+        run(sys.executable, "-m", "pip", "download", "--quiet", "--dest", wheels, *wanted)
+        if cases:
+            wanted.append(_pack_cases(wheels))
+        with tempfile.TemporaryDirectory() as home:
+            self.make_client(Path(home))
+            run(
+                Path(sys.executable).with_name("pyhrf-parallel"), "setup-cluster", "onenode", "--yes",
+                "--remote-python", self.python, "--base-python", SYSTEM_PYTHON,
+                *(f"--with={package}" for package in wanted),
+                env={"HOME": home, "PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
+            )  # fmt: skip
 
     def start_sshd(self) -> None:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.base / "host_key")
-        self.write(
-            "sshd_config",
+        write(
+            self.base / "sshd_config",
             f"""
             ListenAddress 127.0.0.1:{self.ssh_port}
             HostKey {self.base}/host_key
@@ -157,7 +187,7 @@ class OneNode:
             Subsystem sftp internal-sftp
             """,
         )
-        self.start("sshd", "-f", self.base / "sshd_config", "-E", self.base / "sshd.log")
+        start("sshd", "-f", self.base / "sshd_config", "-E", self.base / "sshd.log")
         wait_for(self.listens, 10, "sshd")
 
     def listens(self) -> bool:
@@ -172,81 +202,15 @@ class OneNode:
         entry = pwd.getpwnam("munge")
         for path in (place, place / "key"):
             os.chown(path, entry.pw_uid, entry.pw_gid)
-        self.start(
+        start(
             "setpriv", "--reuid=munge", "--regid=munge", "--clear-groups", "munged",
             f"--key-file={place}/key", f"--socket={place}/socket", f"--pid-file={place}/pid",
             f"--log-file={place}/log", f"--seed-file={place}/seed",
         )  # fmt: skip
         wait_for((place / "socket").exists, 10, "munged")
 
-    def start_slurm(self) -> None:
-        for name in ("state", "spool"):
-            (self.base / name).mkdir(mode=0o755)
-        shutil.chown(self.base / "state", "slurm", "slurm")
-        host = socket.gethostname().partition(".")[0]
-        megabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 9 // 10 >> 20
-        self.write(
-            "slurm.conf",
-            f"""
-            ClusterName=onenode
-            SlurmctldHost={host}(127.0.0.1)
-            SlurmUser=slurm
-            AuthType=auth/munge
-            CredType=cred/munge
-            AuthInfo=socket={self.base}/munge/socket
-            SlurmctldPort={free_port()}
-            SlurmdPort={free_port()}
-            SlurmctldPidFile={self.base}/state/slurmctld.pid
-            SlurmdPidFile={self.base}/slurmd.pid
-            SlurmctldLogFile={self.base}/state/slurmctld.log
-            SlurmdLogFile={self.base}/slurmd.log
-            StateSaveLocation={self.base}/state
-            SlurmdSpoolDir={self.base}/spool
-            ProctrackType=proctrack/linuxproc
-            TaskPlugin=task/none
-            MpiDefault=none
-            SwitchType=switch/none
-            JobAcctGatherType=jobacct_gather/linux
-            JobAcctGatherFrequency=task=1
-            JobAcctGatherParams=OverMemoryKill
-            AccountingStorageType=accounting_storage/none
-            ReturnToService=2
-            InactiveLimit=0
-            KillWait=2
-            MinJobAge=300
-            OverTimeLimit=0
-            SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=1000,bf_interval=1
-            SlurmdParameters=config_overrides
-            SelectType=select/cons_tres
-            SelectTypeParameters=CR_CPU_Memory
-            DefMemPerNode=2000
-            NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 CPUs={self.slots} RealMemory={megabytes}
-            PartitionName=main Nodes=node1 Default=YES MaxTime=INFINITE State=UP
-            """,
-        )
-        self.write("cgroup.conf", "CgroupAutomount=no")
-        self.start_slurmctld()
-        self.start("slurmd", "-f", self.base / "slurm.conf", "-N", "node1", "-c")
-        wait_for(lambda: "idle" in self.command("sinfo", "-h", "-o", "%T"), 30, "an idle node")
-
-    def start_slurmctld(self) -> None:
-        self.start("slurmctld", "-f", self.base / "slurm.conf")
-        wait_for(lambda: "UP" in self.command("scontrol", "ping"), 20, "slurmctld")
-
-    def write(self, name: str, text: str) -> None:
-        lines = [line.strip() for line in text.strip().splitlines()]
-        (self.base / name).write_text("\n".join(lines) + "\n")
-
-    def start(self, program: str, *arguments: object) -> None:
-        path = shutil.which(program, path=_PATH)
-        assert path
-        subprocess.run([path, *map(str, arguments)], check=True, env=self.environment, cwd="/")
-
     def command(self, *argv: str) -> str:
-        done = subprocess.run(
-            argv, capture_output=True, text=True, env=self.environment, check=False
-        )
-        return done.stdout + done.stderr
+        return self.slurm.command(*argv)
 
     # ---- use ----------------------------------------------------------------------------------
 
@@ -279,22 +243,17 @@ class OneNode:
 
     def files(self) -> list[str]:
         """Return what the account has, at home and in /tmp, beside what it started with."""
-        given = {".profile", ".bashrc"}
         uid = pwd.getpwnam(self.user).pw_uid
         elsewhere = [str(p) for p in Path("/tmp").iterdir() if p.lstat().st_uid == uid]
-        return elsewhere + [str(p) for p in self.home.rglob("*") if p.name not in given]
+        return elsewhere + [str(p) for p in self.home.rglob("*") if p not in self._given]
 
     # ---- tear-down ----------------------------------------------------------------------------
 
     def down(self) -> None:
         self.command("scancel", "-u", self.user)
-        for pid_file, name in (
-            ("slurmd.pid", "slurmd"),
-            ("state/slurmctld.pid", "slurmctld"),
-            ("munge/pid", "munged"),
-            ("sshd.pid", "sshd"),
-        ):
-            self.stop(self.base / pid_file, name)
+        self.slurm.down()
+        stop(self.base / "munge" / "pid", "munged")
+        stop(self.base / "sshd.pid", "sshd")
         everything = "ps", "-o", "pid=", "-u", self.user  # with SSH sessions that hang
         for pid in self.command(*everything).split():
             with suppress(ProcessLookupError):
@@ -303,29 +262,20 @@ class OneNode:
         run("userdel", self.user)
         shutil.rmtree(self.base, ignore_errors=True)
 
-    def stop(self, pid_file: Path, name: str) -> None:
-        """Stop a daemon of ours, and no other process that has its number by now."""
-        if not pid_file.exists():
-            return
-        try:
-            daemon = psutil.Process(int(pid_file.read_text()))
-            if daemon.name() != name:
-                return
-            daemon.terminate()
-            dead = psutil.STATUS_ZOMBIE
-            wait_for(lambda: not daemon.is_running() or daemon.status() == dead, 10, name)
-        except psutil.NoSuchProcess:
-            return
-        except TimeoutError:
-            daemon.kill()
 
-
-def run(*argv: object) -> None:
-    words = [str(word) for word in argv]
-    program = shutil.which(words[0], path=_PATH)
-    assert program, words[0]
-    done = subprocess.run([program, *words[1:]], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+def _pack_cases(wheels: Path) -> str:
+    """Make a package of the functions that the tests map, as users have of theirs; return its name."""
+    name, stem = "pyhrf-parallel-cases", "pyhrf_parallel_cases-1"
+    texts = {
+        "METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n",
+        "WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "RECORD": "",
+    }
+    with zipfile.ZipFile(wheels / f"{stem}-py3-none-any.whl", "w") as wheel:
+        wheel.write(ROOT / "tests" / "contract" / "cases.py", "tests/contract/cases.py")
+        for file, text in texts.items():
+            wheel.writestr(f"{stem}.dist-info/{file}", text)
+    return name
 
 
 @contextmanager

@@ -311,9 +311,9 @@ class TestSlurm:
     def test_slurmctld_restarts(self, cluster: OneNode) -> None:
         with submit_map(cases.sleep_at, [(i, 1, 4) for i in range(4)]) as run:
             wait_for(lambda: running(run), 40, "a running job")
-            cluster.stop(cluster.base / "state" / "slurmctld.pid", "slurmctld")
+            cluster.slurm.stop_controller()
             time.sleep(3)
-            cluster.start_slurmctld()
+            cluster.slurm.start_controller()
             assert run.results() == [*range(4)]
             run.clean()
 

@@ -30,7 +30,7 @@ from pyhrf_parallel.treatments import FmriData, GLMAnalyser, ROIData, ROITreatme
 from tests.cluster.one_node import OneNode, run, wait_for
 from tests.conftest import ROOT
 
-pytestmark = [pytest.mark.usefixtures("configured"), pytest.mark.cluster]
+pytestmark = [pytest.mark.usefixtures("configured", "imaging"), pytest.mark.cluster]
 slurm_only = pytest.mark.parametrize("scheduler", ["slurm"], indirect=True)
 once = pytest.mark.parametrize("scheduler", ["local_basic"], indirect=True)
 

@@ -248,7 +248,6 @@ except BackendUnavailableError as error:
     [
         ("local", "joblib", "local"),
         ("remote_cluster", "soma_workflow", "cluster"),
-        ("remote_cluster", "psutil", "cluster"),
     ],
 )
 def test_a_missing_extra_gives_the_pip_line(

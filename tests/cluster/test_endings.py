@@ -1,0 +1,106 @@
+"""However a run ends, nothing of it goes on: in the environment that ``setup-cluster`` makes, and no other."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pyhrf_parallel import MapRun, RemoteException, remote_map, submit_map
+from pyhrf_parallel.cluster.following import read_state
+from pyhrf_parallel.commands.cli import run as run_command
+from tests.cluster.one_node import OneNode, wait_for
+from tests.contract import cases
+
+pytestmark = [pytest.mark.usefixtures("configured"), pytest.mark.cluster]
+once = pytest.mark.parametrize("scheduler", ["local_basic"], indirect=True)
+
+
+def kill_engine(run: MapRun) -> None:
+    def is_running() -> bool:
+        return any(job.status == "running" for job in run.status().jobs)
+
+    wait_for(is_running, 40, "a running job")
+    state = read_state(run._connected())
+    assert state is not None
+    os.kill(state.pid, signal.SIGKILL)
+
+
+def daemon_maker() -> Callable[[int], int]:
+    """Return a function that travels by value: this module is not on the cluster."""
+
+    def leave_a_daemon(i: int) -> int:
+        import os
+        import subprocess
+
+        if os.fork() == 0:
+            os.setsid()
+            subprocess.Popen(["sleep", "300"], start_new_session=True)
+            os._exit(0)
+        os.wait()
+        if i == 1:
+            os.kill(os.getpid(), 9)
+        return i
+
+    return leave_a_daemon
+
+
+def test_there_are_no_other_packages_than_the_users(cluster: OneNode) -> None:
+    code = "import psutil"
+    done = cluster.command(str(cluster.python), "-c", code)
+    assert "No module named 'psutil'" in done
+
+
+def test_a_run_whose_engine_is_dead_is_cancelled(cluster: OneNode) -> None:
+    with submit_map(cases.sleep_at, [(i, 0, 100) for i in range(2)]) as run:
+        kill_engine(run)
+        assert cluster.processes()
+        run.cancel()
+        wait_for(lambda: not cluster.processes(), 15, "the end of all workers")
+        assert run.status().phase != "running"
+        wait_for(lambda: cluster.jobs() == [], 15, "the end of all jobs")
+        assert run_command(["clean", "last", "--yes"]) == 0
+
+
+@once
+def test_a_run_whose_engine_is_dead_is_cleaned(cluster: OneNode) -> None:
+    with submit_map(cases.sleep_at, [(i, 0, 100) for i in range(2)]) as run:
+        kill_engine(run)
+        run.clean()
+
+
+@once
+def test_a_map_that_fails_stops_its_workers() -> None:
+    with pytest.raises(RemoteException, match="Task 0"):
+        remote_map(time.sleep, [(-1,), (300,)], mode="remote_cluster", n_jobs=2)
+
+
+def test_daemons_of_tasks_end_with_the_job() -> None:  # or the cluster is not empty afterwards
+    found: list[Any] = remote_map(
+        daemon_maker(), [(i,) for i in range(3)], mode="remote_cluster", on_error="return"
+    )
+    assert found[::2] == [0, 2]
+    assert "SIGKILL" in str(found[1])
+
+
+@once
+def test_daemons_of_tasks_end_with_a_run_that_is_cancelled(cluster: OneNode) -> None:
+    leave, wait = daemon_maker(), time.sleep
+
+    def leave_and_wait(i: int) -> None:
+        leave(i)
+        wait(300)
+
+    with submit_map(leave_and_wait, [(0,)]) as run:
+        wait_for(
+            lambda: "sleep" in cluster.command("ps", "-o", "comm=", "-u", cluster.user),
+            40,
+            "a daemon",
+        )
+        run.cancel()
+        wait_for(lambda: not cluster.processes(), 15, "the end of all that it has left")
+        run.clean()
