@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from multiprocessing.connection import Client, Connection, Listener, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyhrf_parallel.files import working_directory
 from pyhrf_parallel.payloads import Payload
 from pyhrf_parallel.records import absorb, dump_aside, timed_out, write_all
 from pyhrf_parallel.runner import Cursor, Runner
@@ -45,10 +47,15 @@ def serve(directory: str, address: str, niceness: int) -> None:
     # Ctrl-C reaches every process of a terminal; it is the parent that decides what to do then.
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with Client(address, "AF_UNIX") as connection:
+        try:
+            connection = Client(address, "AF_UNIX")
+        except OSError:
+            return  # the others have done it all
+        with (
+            connection,
+            suppress(EOFError, ConnectionError),
+        ):  # the parent is gone, or needs no more
             _serve(directory, connection)
-    except (EOFError, OSError):
-        pass  # the parent is gone, or needs nothing more
     finally:
         signal.signal(signal.SIGINT, previous)
 
@@ -58,7 +65,7 @@ def _serve(directory: str, connection: Connection) -> None:
     connection.send_bytes(pickle.dumps(os.getpid()))
     payload: Payload | None = None
     runner: Runner | None = None
-    before = list(sys.path), os.getcwd()  # noqa: PTH109
+    before = list(sys.path), working_directory()
     try:
         while (order := pickle.loads(connection.recv_bytes())) is not None:
             if payload is None or runner is None:
@@ -76,7 +83,8 @@ def _serve(directory: str, connection: Connection) -> None:
             connection.send_bytes(pickle.dumps((reached, time.monotonic() - began)))
     finally:
         sys.path[:] = before[0]
-        os.chdir(before[1])
+        with suppress(OSError):  # it has been removed
+            os.chdir(before[1])
         if payload is not None:
             payload.close()
         cursor.close()
@@ -153,6 +161,7 @@ class Dispatcher:
     #: Whether a busy worker had to be killed: its pool is broken then.
     killed: bool = False
     _workers: dict[Connection, _Worker] = field(default_factory=dict)
+    _wake_lock: threading.Lock = field(default_factory=threading.Lock)
     _death_known: bool = False  # the first death has been seen, or was ours
 
     def open(self) -> str:
@@ -166,7 +175,7 @@ class Dispatcher:
 
     def wake(self) -> None:
         """Let `serve` end: the pool has. For another thread."""
-        with suppress(OSError):  # it has ended already
+        with self._wake_lock, suppress(OSError):  # it has ended already
             os.write(self._wake_writer, b"x")
 
     def serve(self) -> None:
@@ -196,13 +205,14 @@ class Dispatcher:
         for connection in list(self._workers):
             self._forget(connection)
         self._listener.close()
-        writer, self._wake_writer = self._wake_writer, -1
-        os.close(writer)
+        with self._wake_lock:  # its number may be another file's from now on
+            os.close(self._wake_writer)
+            self._wake_writer = -1
         os.close(self._wake_reader)
         shutil.rmtree(self._place, ignore_errors=True)
 
     def abort(self) -> None:
-        """Kill all workers: the user has lost patience."""
+        """Kill all workers (after Ctrl-C, or because one has died)."""
         for worker in list(self._workers.values()):
             self._kill(worker)
 

@@ -38,6 +38,14 @@ def checksum(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def working_directory() -> str:
+    """Return the path of the working directory, ``''`` if it has been removed."""
+    try:
+        return os.getcwd()  # noqa: PTH109  (a text)
+    except FileNotFoundError:
+        return ""
+
+
 @contextmanager
 def private_directory(parent: str | None = None) -> Iterator[Path]:
     """Make a temporary directory of mode 0700 that is gone afterwards, whatever happens inside.

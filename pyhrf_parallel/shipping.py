@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import cloudpickle
 
 from pyhrf_parallel.errors import NotShippableError
+from pyhrf_parallel.files import working_directory
 from pyhrf_parallel.functions import travelling_by_value
 from pyhrf_parallel.payloads import MAGIC, TAIL, map_array
 from pyhrf_parallel.tasks import Work
@@ -61,13 +62,21 @@ def write_payload(
             "tasks": len(work),
             "function": _segment(file, shipper.function(work.func)),
             "blocks": [(first, *_segment(file, block)) for first, block in _blocks(work, shipper)],
-            "sys_path": [os.path.abspath(entry) for entry in sys.path] if for_here else [],  # noqa: PTH100  ('' is the cwd)
-            "cwd": os.getcwd() if for_here else "~",  # noqa: PTH109  (as sys.path: text for the worker)
+            "sys_path": _absolute(sys.path) if for_here else [],
+            "cwd": working_directory() if for_here else "~",
             "timeout": work.options.timeout,
             "retries": work.options.retries,
         }
         place = _segment(file, pickle.dumps(contents, 5))
         file.write(TAIL.pack(*place))
+
+
+def _absolute(entries: list[str]) -> list[str]:
+    """Return entries of ``sys.path`` for a process with another working directory; '' is this one's."""
+    here = working_directory()
+    if not here:  # nothing is found in a directory that has been removed
+        entries = [entry for entry in entries if os.path.isabs(entry)]  # noqa: PTH117  (texts)
+    return [os.path.normpath(os.path.join(here, entry)) for entry in entries]  # noqa: PTH118
 
 
 def _segment(file: io.BufferedWriter, content: bytes) -> tuple[int, int, int]:

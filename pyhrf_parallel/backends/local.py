@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import re
-import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable
-from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -17,10 +15,11 @@ from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.dispatching import Dispatcher, serve
 from pyhrf_parallel.errors import OptionError, SubmissionError
 from pyhrf_parallel.files import private_directory
+from pyhrf_parallel.pools import PoolSettings, give_back, start_pool
 from pyhrf_parallel.records import absorb, lost, raised
 from pyhrf_parallel.shipping import LARGE, write_payload
 from pyhrf_parallel.tasks import Args, Kwargs, Outcomes, Work, available_cpus, count_workers
-from pyhrf_parallel.worker import PAYLOAD, describe_death
+from pyhrf_parallel.worker import PAYLOAD
 
 _BATCHES_PER_WORKER = 16
 _HOPELESS = 3  # rounds in a row in which no process came to run a task
@@ -38,32 +37,14 @@ class LocalBackend:
         # What the script says goes first, then its joblib.parallel_config, then the file.
         n_jobs = work.options.n_jobs or n_jobs or configuration.nb_procs
         if isinstance(backend, joblib.parallel.BACKENDS["loky"]):
-            _Processes(joblib, count_workers(n_jobs), configuration.niceness).run(outcomes)
+            n_jobs = count_workers(n_jobs)
+            if multiprocessing.current_process().daemon:  # it may have no processes of its own
+                with joblib.parallel_config("sequential"):
+                    _run_in_batches(joblib, 1, outcomes, "SequentialBackend")
+            else:
+                _Processes(joblib, backend, n_jobs, configuration.niceness).run(outcomes)
         else:
             _run_in_batches(joblib, n_jobs or available_cpus(), outcomes, type(backend).__name__)
-
-
-class _Pool(threading.Thread):
-    """One call of joblib, whose processes all do the same: serve a dispatcher."""
-
-    def __init__(self, parallel: Any, jobs: list[Any], over: Callable[[], None]) -> None:
-        super().__init__(name="pyhrf_parallel joblib")
-        self._parallel = parallel
-        self._jobs = jobs
-        self._over = over
-        self.verdict = ""  # what joblib says of the death of a process
-        self.error: BaseException | None = None
-        self.start()
-
-    def run(self) -> None:
-        try:
-            self._parallel(self._jobs)
-        except BrokenProcessPool as error:
-            self.verdict = _how_it_died(str(error))
-        except BaseException as error:  # for the thread that waits
-            self.error = error
-        finally:
-            self._over()
 
 
 def _settings(joblib: ModuleType) -> dict[str, Any]:
@@ -78,12 +59,14 @@ def _settings(joblib: ModuleType) -> dict[str, Any]:
 
 
 class _Processes:
-    """joblib's processes: asked to serve, round after round, until all tasks have an outcome."""
+    """Processes that are asked to serve, round after round, until all tasks have an outcome."""
 
-    def __init__(self, joblib: ModuleType, n_jobs: int, niceness: int) -> None:
+    def __init__(self, joblib: ModuleType, backend: Any, n_jobs: int, niceness: int) -> None:
         self._joblib = joblib
         self._n_jobs = n_jobs
         self._niceness = niceness
+        self._settings = PoolSettings.of(backend, n_jobs, niceness)
+        self._nested = backend.get_nested_backend()
 
     def run(self, outcomes: Outcomes) -> None:
         settings = _settings(self._joblib)
@@ -108,33 +91,34 @@ class _Processes:
                     _account(suspects.pop(), deaths, verdict, outcomes)
 
     def _round(self, dispatcher: Dispatcher, large: int | None) -> str:
-        """Let joblib's processes serve; return what it says of a death, ``''`` for none."""
+        """Let processes serve; return how one of them has died, ``''`` if none has."""
         address = dispatcher.open()
-        job = self._joblib.delayed(serve)(str(dispatcher.directory), address, self._niceness)
-        # joblib runs a single job in this very process, where a crash would be ours.
-        parallel = self._joblib.Parallel(max(2, self._n_jobs), batch_size=1, pre_dispatch="all")
-        pool = _Pool(parallel, [job] * dispatcher.workers, dispatcher.wake)
+        job = partial(_serve, self._nested, str(dispatcher.directory), address, self._niceness)
+        pool = start_pool(self._joblib, self._settings, dispatcher.workers, job, dispatcher.wake)
+        whole = False
         try:
             if not (dispatcher.directory / PAYLOAD).exists():  # while the processes come up
                 write_payload(dispatcher.directory / PAYLOAD, dispatcher.outcomes.work, large=large)
             dispatcher.serve()
-        except BaseException:
-            dispatcher.abort()
-            raise
+            whole = dispatcher.outcomes.complete and not dispatcher.killed
         finally:
-            dispatcher.close()
-            # joblib looks only every 10 ms whether a call is over: why wait for a good end of it?
-            if dispatcher.killed or not dispatcher.outcomes.complete:
-                pool.join()
-        if pool.error is not None:
-            raise pool.error
-        return pool.verdict
+            if whole:
+                dispatcher.close()
+                give_back(pool)
+            else:
+                dispatcher.abort()
+                dispatcher.close()
+                pool.end()
+        return "" if whole else pool.verdict()
 
 
-def _how_it_died(message: str) -> str:
-    """Read the exit status of a dead process out of what joblib says: ``{SIGKILL(-9)}``."""
-    codes = re.search(r"\{\w*\((-?\d+)\)\}", message)
-    return describe_death(int(codes[1])) if codes else "its process died"
+def _serve(nested: tuple[Any, int | None], *arguments: Any) -> None:
+    """Serve a dispatcher; joblib's calls of the tasks find what they would in a process of joblib's own."""
+    import joblib
+
+    backend, n_jobs = nested
+    with joblib.parallel_config(backend, n_jobs=n_jobs):
+        serve(*arguments)
 
 
 def _account(index: int, deaths: Counter[int], verdict: str, outcomes: Outcomes) -> None:
