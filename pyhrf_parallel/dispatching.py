@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyhrf_parallel.files import working_directory
 from pyhrf_parallel.payloads import Payload
-from pyhrf_parallel.records import absorb, dump_aside, timed_out, write_all
+from pyhrf_parallel.records import absorb, dump_aside, write_all
 from pyhrf_parallel.runner import Cursor, Runner
 from pyhrf_parallel.tasks import Outcomes
 from pyhrf_parallel.worker import PAYLOAD
@@ -132,7 +132,7 @@ class _Worker:
     cursor: Cursor
     order: tuple[int, int] | None = None
     sizes: tuple[int, int] = (1, 1)  # tasks to hand out next: near the end, and at most
-    over_time: int | None = None  # the task it was killed for
+    late: Record | None = None  # of the task that it was killed for
 
 
 @dataclass
@@ -191,7 +191,7 @@ class Dispatcher:
                 self._welcome()
             self._bury([c for c in ready if isinstance(c, Connection) and not self._hear(c)])
             if timeout is not None:
-                self._stop_late(timeout + _GRACE)
+                self._stop_late(timeout)
             if self.outcomes.complete:
                 self._dismiss()
                 if not self._workers:
@@ -279,10 +279,8 @@ class Dispatcher:
         for connection in dead:
             worker = self._workers[connection]
             running = worker.cursor.running
-            if worker.over_time is not None:
-                timeout = self.outcomes.work.options.timeout
-                assert timeout is not None  # noqa: S101
-                absorb([timed_out(worker.over_time, timeout)], self.outcomes)
+            if worker.late is not None:
+                absorb([worker.late], self.outcomes)
             elif telling:
                 self.suspects.append(running if worker.order else -1)
             self._death_known = True
@@ -292,11 +290,10 @@ class Dispatcher:
         self._workers.pop(connection).cursor.close()
         connection.close()
 
-    def _stop_late(self, limit: float) -> None:
+    def _stop_late(self, timeout: float) -> None:
         for worker in self._workers.values():
-            running = worker.cursor.running
-            if worker.order and running >= 0 and worker.cursor.seconds > limit:
-                worker.over_time = running
+            if worker.order and worker.late is None and worker.cursor.exceeded(timeout + _GRACE):
+                worker.late = worker.cursor.exceeded(timeout)
                 self._death_known = True
                 self._kill(worker)
 

@@ -77,7 +77,9 @@ def remote_map(
         What a failed task does: fail the map (the first index decides; later tasks are not waited
         for), or leave its `RemoteException` in its place among the results.
     timeout : float, optional
-        Seconds that one task may take; it is stopped then and counts as failed. Not in serial.
+        Seconds that the call of one task may take; it is stopped then and counts as failed. To start a
+        worker, import what the function needs and load the arguments does not count: where there is a
+        `timeout`, these may take 600 s. Not in serial.
     retries : int
         How often a task is tried again whose process died.
     resources : dict, optional

@@ -75,6 +75,21 @@ def timed_out(index: int, timeout: float, log_tail: str = "") -> Record:
     return ("raised", index, _dump_exception(error), "", log_tail, os.uname().nodename)
 
 
+def never_began(index: int, limit: float) -> Record:
+    """Return the record of a task whose function or arguments could not be loaded in time."""
+    error = TimeoutError(
+        f"the task had not begun after {limit:g} s: its worker was still starting, importing what the "
+        "function needs, or loading the arguments"
+    )
+    return ("raised", index, _dump_exception(error), "", "", os.uname().nodename)
+
+
+def with_log(record: Record, log_tail: str) -> Record:
+    """Return the record of a task that was stopped with the end of what its process has written."""
+    kind, index, content, text, _, host = record
+    return (kind, index, content, text, log_tail, host)
+
+
 def _dumps(value: Any, aside: list[pickle.PickleBuffer] | None = None) -> bytes:
     """Pickle a value; put large buffers aside, for `pickle.loads` to get them beside the pickle."""
 

@@ -10,7 +10,7 @@ import os
 import time
 from itertools import islice
 
-from pyhrf_parallel.records import raised, returned, timed_out
+from pyhrf_parallel.records import never_began, raised, returned, timed_out
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _FLUSH = 0.005  # seconds that a finished task may wait for its record to be sent
 _STRIDE = 0.0005  # seconds of work between two looks at the clock
+#: Seconds within which a task with a time limit has to begin: to start a process, import what the function
+#: needs and load the arguments. Far more than these take, so that only what hangs is stopped.
+START_LIMIT = 600
 
 
 class Cursor:
@@ -34,18 +37,34 @@ class Cursor:
         os.ftruncate(descriptor, self._SIZE)
         self._mapped = mmap.mmap(descriptor, self._SIZE)
         os.close(descriptor)
-        #: [running task + 1, its start in ns of the monotonic clock, next task to send, end of range]
+        #: [running task + 1, the start of its call, next task to send, end of range]; the start is in ns of
+        #: the monotonic clock, negative for when loading began, as long as it is not called yet.
         self.numbers = memoryview(self._mapped).cast("q")
 
     @property
     def running(self) -> int:
-        """The index of the task that is running, or -1."""
+        """The index of the task that is running or being loaded, or -1."""
         return self.numbers[0] - 1
 
     @property
     def seconds(self) -> float:
-        """How long it has been running, in seconds."""
-        return (time.monotonic_ns() - self.numbers[1]) / 1e9
+        """How long its call has been running, in seconds."""
+        start = self.numbers[1]
+        return (time.monotonic_ns() - start) / 1e9 if start > 0 else 0.0
+
+    @property
+    def seconds_of_loading(self) -> float:
+        """How long the function or the arguments have been being loaded, in seconds."""
+        start = -self.numbers[1]
+        return (time.monotonic_ns() - start) / 1e9 if start > 0 else 0.0
+
+    def exceeded(self, timeout: float) -> Record | None:
+        """Return the record of the task that takes too long, None if none does."""
+        if self.running >= 0 and self.seconds > timeout:
+            return timed_out(self.running, timeout)
+        if self.seconds_of_loading > START_LIMIT:
+            return never_began(max(self.running, self.numbers[2]), START_LIMIT)
+        return None
 
     @property
     def unsent(self) -> tuple[int, int]:
@@ -87,6 +106,7 @@ class Runner:
         self._cursor = cursor
         self._send = send
         self._log_tail = log_tail
+        cursor.numbers[1] = -time.monotonic_ns()
         self._func = self._load_function()
         if alarm is not None:
             self._func = with_alarm(self._func, alarm)
@@ -110,7 +130,7 @@ class Runner:
         index = start
         deadline = time.monotonic() + budget
         while index < stop and time.monotonic() < deadline:
-            numbers[0], numbers[1] = index + 1, time.monotonic_ns()
+            numbers[0], numbers[1] = index + 1, -time.monotonic_ns()
             try:
                 calls = self._payload.calls(index, stop)
             except BaseException as error:  # these arguments cannot be loaded here
@@ -118,7 +138,7 @@ class Runner:
                 index += 1
                 continue
             index = self._run_calls(index, calls, deadline)
-        numbers[0] = 0
+        numbers[0] = numbers[1] = 0
         return index
 
     def _run_calls(self, index: int, calls: list[tuple[Any, Any]], deadline: float) -> int:
@@ -128,6 +148,7 @@ class Runner:
         stop, stride = index + len(calls), 1
         first, values, error = index, [], None
         now = clock()
+        numbers[1] = int(now * 1e9)
         flush_at = now + _FLUSH
         while index < stop:
             began = now

@@ -16,7 +16,7 @@ import time
 
 from pyhrf_parallel.claims import Claims
 from pyhrf_parallel.payloads import Payload
-from pyhrf_parallel.records import RecordFile, lost, timed_out
+from pyhrf_parallel.records import RecordFile, lost, with_log
 from pyhrf_parallel.runner import Cursor, Runner
 
 TYPE_CHECKING = False  # a worker has to start fast
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
     from typing import NoReturn
+
+    from pyhrf_parallel.records import Record
 
 _join = os.path.join
 PAYLOAD, CLAIMS = "payload", "claims"
@@ -96,7 +98,7 @@ class _Supervisor:
         """Return the exit status: 0 when nothing is left to claim."""
         hopeless = 0
         while True:
-            self._cursor.numbers[0] = 0
+            self._cursor.numbers[0], self._cursor.numbers[1] = 0, -time.monotonic_ns()
             self._cursor.numbers[2] = self._cursor.numbers[3] = 0
             pid = os.fork()
             if pid == 0:
@@ -134,13 +136,13 @@ class _Supervisor:
             _leave(status)
 
     def _tail(self) -> str:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         return read_log_tail(self._log)
 
-    def _watch(self, pid: int) -> tuple[int, int]:
-        """Wait for the child; return its exit status, and the task it was stopped for, or -1."""
-        late, timeout = -1, self._timeout
+    def _watch(self, pid: int) -> tuple[int, Record | None]:
+        """Wait for the child; return its exit status, and the record of the task it was stopped for."""
+        late: Record | None = None
+        timeout = self._timeout
         if timeout is None:
             from pyhrf_parallel.processes import wait_for_child
 
@@ -149,31 +151,29 @@ class _Supervisor:
             ended, status = os.waitpid(-1, os.WNOHANG)  # orphans too
             if ended == pid:
                 return os.waitstatus_to_exitcode(status), late
-            running = self._cursor.running
-            if late < 0 <= running and self._cursor.seconds > timeout:
+            if late is None and (late := self._cursor.exceeded(timeout)):
                 os.kill(pid, _SIGKILL)
-                late = running
             time.sleep(min(0.05, timeout / 10))
 
-    def _account(self, status: int, late: int) -> None:
+    def _account(self, status: int, late: Record | None) -> None:
         """Note which task the child died of, and what has to be run again."""
         index, (start, stop) = self._cursor.running, self._cursor.unsent
         if stop == 0:  # it died before it took a task in hand
             return
         # Ranges are run in ascending order: the earlier ones are done.
         self._leftovers = [(a, b) for a, b in self._leftovers if a > start]
-        between_tasks = not start <= index < stop or late not in (-1, index)
+        between_tasks = not start <= index < stop or (late is not None and late[1] != index)
         if between_tasks or not self._is_settled(index, status, late):
             again = [(start, stop)]
         else:
             again = [(start, index), (index + 1, stop)]
         self._leftovers[:0] = [(a, b) for a, b in again if a < b]
 
-    def _is_settled(self, index: int, status: int, late: int) -> bool:
+    def _is_settled(self, index: int, status: int, late: Record | None) -> bool:
         """Write the record of the task that the child died of, unless it may be tried again."""
         tail = read_log_tail(self._log)
-        if late == index and self._timeout is not None:
-            self._records.write([timed_out(index, self._timeout, tail)])
+        if late is not None:
+            self._records.write([with_log(late, tail)])
             return True
         self._attempts[index] = self._attempts.get(index, 0) + 1
         if self._attempts[index] <= self._retries:
@@ -210,17 +210,30 @@ def _run_here(directory: str, name: str, ranges: Iterable[tuple[int, int]]) -> N
     records = RecordFile(_join(directory, f"{name}.records"))
     cursor = Cursor(_join(directory, f"{name}.cursor"))
     log = _join(directory, f"{name}.log")
-    runner = Runner(payload, cursor, records.write, lambda: read_log_tail(log))
+
+    def tail() -> str:
+        _flush()
+        return read_log_tail(log)
+
+    runner = Runner(payload, cursor, records.write, tail)
     for start, stop in ranges:
         runner.run(start, stop)
     records.finish()
     _leave(0)
 
 
+def _flush() -> None:
+    """Write out what tasks have printed, as far as they have left something to print to."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):  # a task has closed or replaced it
+            continue
+
+
 def _leave(status: int) -> NoReturn:
     """End; without the interpreter's own clean-up, which takes longer than a small task, if possible."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     if "multiprocessing" not in sys.modules:
         os._exit(status)
     # Its pools, and joblib's, leave files behind otherwise. But nothing may keep this process for ever,
@@ -233,8 +246,7 @@ def _leave(status: int) -> NoReturn:
     watchdog.start()
     threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001  (ends executors)
     atexit._run_exitfuncs()  # noqa: SLF001
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     os._exit(status)
 
 
@@ -242,6 +254,8 @@ def main() -> None:
     """Run the worker that the command line asks for."""
     directory, name, *tasks = sys.argv[1:]
     directory = os.path.abspath(directory)
+    # What a task has printed is known when it takes its process down with it.
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     if len(tasks) > 1:
         _run_here(directory, name, [(int(tasks[0]), int(tasks[1]))])
     log = os.open(_join(directory, f"{name}.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

@@ -5,15 +5,23 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.files import private_directory
-from pyhrf_parallel.records import RecordStream, absorb, lost, timed_out
+from pyhrf_parallel.records import RecordStream, absorb, lost, with_log
+from pyhrf_parallel.runner import Cursor
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Outcomes, Work
 from pyhrf_parallel.worker import PAYLOAD, command, describe_death, read_log_tail
+
+if TYPE_CHECKING:
+    from pyhrf_parallel.records import Record
+
+_LOOK = 0.05  # seconds between two looks at how long a task takes
 
 
 class LocalWithDumpsBackend:
@@ -38,8 +46,9 @@ class LocalWithDumpsBackend:
 
 def _run_task(directory: Path, index: int, name: str, outcomes: Outcomes) -> str:
     """Run one task in a process; return how the process ended."""
-    timeout = outcomes.work.options.timeout
     log = directory / f"{name}.log"
+    cursor = Cursor(str(directory / f"{name}.cursor"))
+    cursor.numbers[1] = -time.monotonic_ns()  # its process is being loaded from now on
     with log.open("wb") as output:
         process = subprocess.Popen(
             command(directory, name, index, index + 1),
@@ -49,24 +58,34 @@ def _run_task(directory: Path, index: int, name: str, outcomes: Outcomes) -> str
             process_group=0,  # Ctrl-C is for this process, which then stops the task
         )
     try:
-        status = process.wait(timeout)
+        late = _wait(process, outcomes.work.options.timeout, cursor)
         # What the task has left behind; joblib's resource tracker outlives this signal to clean up.
-        _signal(process, signal.SIGTERM)
-    except subprocess.TimeoutExpired:
-        assert timeout is not None  # noqa: S101
-        _signal(process, signal.SIGKILL)
-        absorb([timed_out(index, timeout, read_log_tail(log))], outcomes)
-        return ""
+        _signal(process, signal.SIGKILL if late else signal.SIGTERM)
     except BaseException:
         _signal(process, signal.SIGKILL)
         raise
+    finally:
+        cursor.close()
+    if late:
+        absorb([with_log(late, read_log_tail(log))], outcomes)
     for path in directory.glob(f"{name}.records*"):
         with path.open("rb") as file:
             for records in RecordStream().read(file):
                 absorb(records, outcomes)
     for path in directory.glob(f"{name}.*") if outcomes.is_settled(index) else ():
         path.unlink()  # a map of many tasks needs the room of one
-    return describe_death(status)
+    return describe_death(process.returncode)
+
+
+def _wait(process: subprocess.Popen[bytes], timeout: float | None, cursor: Cursor) -> Record | None:
+    """Wait until a task's process has ended, or return the record of the task that takes too long."""
+    pause = None if timeout is None else min(_LOOK, timeout / 10)
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(pause)
+            return None
+        if timeout is not None and (late := cursor.exceeded(timeout)):
+            return late
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
