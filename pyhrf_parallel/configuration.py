@@ -55,6 +55,9 @@ class Configuration:
         How many jobs share the tasks at most, where `n_jobs` does not say.
     mem, time, cpus : str, str, int or None
         What a job asks for (``4G``, ``01:00:00``, ``2``); the scheduler's defaults by default.
+    setup : str or None
+        Lines of shell (bash) that run before anything of this package on the login node and in each job,
+        for example ``module load slurm python/3.11``.
     """
 
     nb_procs: int | None = None
@@ -73,6 +76,7 @@ class Configuration:
     mem: str | None = None
     time: str | None = None
     cpus: int | None = None
+    setup: str | None = None
 
 
 def _integer(text: str) -> int:
@@ -117,6 +121,7 @@ _SETTINGS: dict[str, dict[str, tuple[str, Callable[[str], Any], str]]] = {
         "mem": ("mem", str, "a size as 4G"),
         "time": ("time", str, "a time as 01:00:00"),
         "cpus": ("cpus", _positive, "an integer from 1 on"),
+        "setup": ("setup", str, "lines of shell"),
         # of pyhrf's own unit tests: accepted, unused
         "enable_unit_test": ("", _integer, "an integer"),
     },

@@ -73,6 +73,7 @@ class Engine:
         self._earlier = set(json.loads(earlier.read_bytes())) if earlier.exists() else set()
         self._broken = soma.watch_threads()
         self._controller = soma.make_controller(plan)
+        soma.write_setup(plan)
 
     def run(self, *, again: bool = False) -> None:
         """Submit jobs, round after round, until no stage has anything left to run.

@@ -115,6 +115,8 @@ class Plan:
         SHA-256 of the payload, which is checked before anything runs; empty for none.
     stages : list of Stage
         Of all tasks, in their order; none if nothing goes before or after them.
+    setup : str
+        Lines of shell that run first in each job.
     """
 
     tasks: int
@@ -129,6 +131,7 @@ class Plan:
     name: str = "pyhrf_parallel"
     checksum: str = ""
     stages: list[Stage] = field(default_factory=list)
+    setup: str = ""
 
     def write(self, directory: Path) -> None:
         """Write the plan to a run's directory."""

@@ -32,6 +32,7 @@ def make_plan(settings: Configuration, work: Work, resources: dict[str, Any]) ->
         native,
         _REFRESH.get(settings.scheduler, 0.1),
         attached=False,
+        setup=settings.setup or "",
     )
 
 

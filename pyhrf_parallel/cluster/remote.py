@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -54,12 +55,13 @@ class Cluster:
     def __init__(self, settings: Configuration) -> None:
         self.settings = with_resource(settings)
         assert self.settings.server is not None  # noqa: S101  (with_resource sees to it)
-        self.address: Address = find_address(
+        found = find_address(
             self.settings.server,
             user=self.settings.user,
             port=self.settings.port,
             identity=self.settings.identity_file,
         )
+        self.address: Address = replace(found, setup=self.settings.setup or "")
         self.connection = SSHConnection(self.address)
         try:
             self._home = self.connection.sftp.normalize(".")
@@ -178,6 +180,11 @@ class Cluster:
             )
         elif site["soma_workflow"] is None:
             problem = f"does not have soma-workflow; run: {setup}"
+        elif site["refusal"]:
+            problem = (
+                f"cannot use Slurm: {site['refusal']}; if it works when you log in, run {setup}, or say "
+                "what your login does there as setup of [parallel-cluster]"
+            )
         elif plan.queue and site["queues"] is not None and plan.queue not in site["queues"]:
             problem = f"has no queue {plan.queue!r}, only {', '.join(site['queues'])}"
         directories = [site["directory"], *site["places"]]

@@ -7,10 +7,10 @@ thing that is printed is its SHA-256.
 from __future__ import annotations
 
 import os
-import shlex
 import subprocess
 import sys
 
+from pyhrf_parallel.cluster.quoting import remote_command
 from pyhrf_parallel.files import checksum
 
 #: Nobody can be asked, and no host is trusted that is not known.
@@ -18,12 +18,12 @@ _OPTIONS = ("-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "Con
 
 
 def login(address: str) -> list[str]:
-    """Return the words after which a command for another machine goes, quoted for its shell."""
+    """Return the words after which a command for another machine goes, from `remote_command`."""
     return ["ssh", *_OPTIONS, "--", address]
 
 
 def _there(address: str, script: str, *values: str) -> str:
-    command = shlex.join(["sh", "-c", script, "sh", *values])
+    command = remote_command(["sh", "-c", script, "sh", *values])
     done = subprocess.run(
         [*login(address), command], stdout=subprocess.PIPE, text=True, check=True, timeout=600
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -22,6 +21,8 @@ from typing import Any
 from pyhrf_parallel import files, worker
 from pyhrf_parallel.cluster import send_back, step
 from pyhrf_parallel.cluster.layout import EARLIER, RECORDS, STATE, Plan, State
+from pyhrf_parallel.cluster.quoting import remote_command
+from pyhrf_parallel.cluster.slurm import LIST_QUEUES, is_transient
 from pyhrf_parallel.files import remove_directory, write_then_rename
 from pyhrf_parallel.places import check_place, make_private
 from pyhrf_parallel.processes import find_own, find_start, kill_tree
@@ -81,22 +82,34 @@ def describe(scheduler: str) -> dict[str, Any]:
         soma = importlib.metadata.version("soma-workflow")
     except importlib.metadata.PackageNotFoundError:
         soma = None
-    queues = None
-    if scheduler == "slurm":
-        queues = _output("sinfo", "--noheader", "--format=%R")
+    queues, refusal = find_queues() if scheduler == "slurm" else (None, "")
     return {
         "python": list(sys.version_info[:3]),
         "package": __version__,
         "soma_workflow": soma,
         "host": os.uname().nodename,
-        "queues": None if queues is None else sorted(set(queues.split())),
+        "queues": queues,
+        "refusal": refusal,
     }
+
+
+def find_queues() -> tuple[list[str] | None, str]:
+    """Return the names of Slurm's partitions; or None, and why it will not answer later either."""
+    try:
+        done = subprocess.run(LIST_QUEUES, capture_output=True, text=True, timeout=60, check=False)
+    except OSError:
+        return None, "there is no sinfo on the PATH"
+    except subprocess.TimeoutExpired:
+        return None, ""
+    if done.returncode:
+        return None, "" if is_transient(done.stderr) else "".join(done.stderr.splitlines()[-1:])
+    return sorted(set(done.stdout.split())), ""
 
 
 def reaches(address: str, path: str) -> dict[str, Any]:
     """Tell whether this account can log in to another machine, and write beside a file there."""
     script = 'test -e "$1" && test -w "${1%/*}"'
-    done = _output(*send_back.login(address), shlex.join(["sh", "-c", script, "sh", path]))
+    done = _output(*send_back.login(address), remote_command(["sh", "-c", script, "sh", path]))
     return {"reaches": done is not None}
 
 

@@ -71,6 +71,9 @@ _COLUMNS = {
 _OVER = {"COMPLETED", *_FAILURES}
 _LONGEST = 15  # seconds between two questions for the same jobs
 
+#: The command that lists the partitions.
+LIST_QUEUES = ("sinfo", "--noheader", "--format=%R")
+
 
 @dataclass(frozen=True)
 class JobState:

@@ -6,6 +6,7 @@ import itertools
 import os
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import soma_workflow.engine
@@ -13,6 +14,7 @@ from soma_workflow import client, configuration
 from soma_workflow.schedulers import local_scheduler
 
 from pyhrf_parallel.cluster.layout import Plan
+from pyhrf_parallel.cluster.quoting import in_braces
 from pyhrf_parallel.cluster.stages import Job
 from pyhrf_parallel.processes import kill_tree
 from pyhrf_parallel.tasks import available_cpus
@@ -26,6 +28,8 @@ _THREAD_LIMITS = (
     "VECLIB_MAXIMUM_THREADS",
     "NUMEXPR_NUM_THREADS",
 )
+
+_SETUP = "setup.sh"
 
 
 def make_controller(plan: Plan) -> Any:
@@ -47,6 +51,12 @@ def make_controller(plan: Plan) -> Any:
     # Otherwise a directory that everybody may write to is left in the temporary directory.
     settings._shared_temporary_dir = "."  # noqa: SLF001
     return client.WorkflowController("localhost", config=settings)
+
+
+def write_setup(plan: Plan) -> None:
+    """Write the lines that run first in each job to a file: a scheduler's shell would change them."""
+    if plan.setup:
+        Path(_SETUP).write_text(f'{in_braces(plan.setup)}\nexec "$@"\n')
 
 
 def watch_threads() -> list[str]:
@@ -86,7 +96,8 @@ def make_workflow(layered: Sequence[Sequence[Sequence[Job]]]) -> client.Workflow
 
 
 def _job(job: Job) -> client.Job:
-    return client.Job(job.words, name=job.name, native_specification=job.native or None)
+    words = ["/bin/bash", _SETUP, *job.words] if Path(_SETUP).exists() else job.words
+    return client.Job(words, name=job.name, native_specification=job.native or None)
 
 
 def submit(controller: Any, plan: Plan, workflow: client.Workflow) -> int:

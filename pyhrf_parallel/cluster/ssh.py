@@ -15,6 +15,7 @@ from typing import Any, Self
 import paramiko
 from paramiko.ssh_exception import NoValidConnectionsError
 
+from pyhrf_parallel.cluster.quoting import remote_command
 from pyhrf_parallel.errors import ClusterConnectionError
 
 _TIMEOUT = 20  # seconds to connect, and to hear from a server that is there
@@ -37,6 +38,8 @@ class Address:
         Files with the keys of hosts.
     jump : str
         Hosts to go through, as ``ProxyJump`` has them; empty for none.
+    setup : str
+        Lines of shell that run there before each command.
     """
 
     alias: str
@@ -46,6 +49,7 @@ class Address:
     identity_files: tuple[str, ...] = ()
     known_hosts: tuple[str, ...] = ()
     jump: str = ""
+    setup: str = ""
 
     def __str__(self) -> str:
         """Return ``user@host``, with the port if it is not the usual one."""
@@ -166,7 +170,7 @@ class SSHConnection:
                 raise ClusterConnectionError(f"The connection to {self.address} is closed")
             channel = transport.open_session(timeout=_TIMEOUT)
             channel.settimeout(timeout)
-            channel.exec_command(shlex.join(argv))
+            channel.exec_command(remote_command(argv, self.address.setup))
             channel.shutdown_write()
             out, err = channel.makefile("rb").read(), channel.makefile_stderr("rb").read()
             return Completed(channel.recv_exit_status(), out, err.decode(errors="replace"))

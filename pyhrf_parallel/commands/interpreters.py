@@ -103,9 +103,8 @@ def find_base(cluster: Cluster, given: str | None) -> str:
     raise CommandError(
         f"There is no Python {MINOR} on {cluster.address}, and functions travel between equal minor "
         f"versions only. Tried {'; '.join(tried)}. If it is elsewhere, name it: --base-python "
-        f"/path/to/python{MINOR}. If it comes as an environment module: log in, load the module, and name "
-        f"what `command -v python{MINOR}` answers (modules are not loaded for the jobs, so it has to run "
-        f"without). Or else use one of those versions here."
+        f"/path/to/python{MINOR}. If it comes as an environment module: --setup 'module load NAME'. Or else "
+        f"use one of those versions here."
     )
 
 

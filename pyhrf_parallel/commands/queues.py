@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pyhrf_parallel.cluster.slurm import LIST_QUEUES
 from pyhrf_parallel.commands.console import CommandError
 from pyhrf_parallel.commands.interpreters import NOT_RUN, last_line
 
@@ -14,12 +15,13 @@ if TYPE_CHECKING:
 SLURM_COMMANDS = ("sbatch", "squeue", "scancel", "sinfo")
 
 
-class NotOnPathError(CommandError):
-    """A command is not on the PATH of commands over SSH."""
+def answers(cluster: Cluster) -> bool:
+    """Whether Slurm answers to commands over SSH, which may know less than a login does."""
+    return cluster.connection.run(LIST_QUEUES).status == 0
 
 
 def has_slurm(cluster: Cluster) -> bool:
-    """Whether Slurm's commands are on the PATH of commands over SSH, which is not that of a login."""
+    """Whether Slurm's commands are on the PATH of commands over SSH, be its controller there or not."""
     return cluster.connection.run(["sbatch", "--version"]).status not in NOT_RUN
 
 
@@ -36,7 +38,7 @@ def slurm_version(cluster: Cluster) -> str:
         done = cluster.connection.run([command, "--version"])
         if done.status:
             if done.status in NOT_RUN:
-                raise NotOnPathError(f"{command} is not found on {cluster.address}")
+                raise CommandError(f"{command} is not found on {cluster.address}")
             raise CommandError(f"{command} on {cluster.address}: {last_line(done.err)}")
         version = last_line(done.out.decode(errors="replace"))
     return version
@@ -50,7 +52,7 @@ def find_queues(cluster: Cluster) -> list[str]:
     CommandError
         If Slurm does not answer.
     """
-    done = cluster.connection.run(["sinfo", "--noheader", "--format=%R"])
+    done = cluster.connection.run(LIST_QUEUES)
     if done.status:
         why = last_line(done.err) or f"status {done.status}"
         raise CommandError(f"sinfo on {cluster.address} does not answer: {why}")

@@ -13,6 +13,7 @@ import click
 from pyhrf_parallel.commands import config_file, console
 from pyhrf_parallel.commands.environment import Environment, Step
 from pyhrf_parallel.commands.interpreters import MINOR
+from pyhrf_parallel.commands.login_shell import adopt_login
 from pyhrf_parallel.commands.queues import find_queues, has_slurm
 from pyhrf_parallel.configuration import Configuration
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 _ALWAYS = ("server", "remote_python", "scheduler")
 _OTHERS = (
-    "server_id", "user", "port", "identity_file", "remote_path", "queue", "native_specification",
+    "server_id", "user", "port", "identity_file", "remote_path", "queue", "native_specification", "setup",
 )  # fmt: skip
 
 
@@ -50,6 +51,12 @@ _OTHERS = (
     "--scheduler",
     type=click.Choice(["slurm", "local_basic"]),
     help="local_basic is the login node itself.  [slurm if there is sbatch]",
+)
+@click.option(
+    "--setup",
+    metavar="SHELL",
+    help="What to run before anything else there, for example 'module load slurm python/3.11'.  [what "
+    "a login sets, if Slurm needs it]",
 )
 @click.option("--queue", metavar="NAME", help="The partition for jobs.  [the cluster's default]")
 @click.option("--online", is_flag=True, help="Let pip on the cluster use its package index.")
@@ -87,6 +94,8 @@ def setup_cluster(
     text, known = config_file.read(path)
     with console.connect(_wanted(host, known, options)) as cluster:
         scheduler = _scheduler(cluster, options["scheduler"], config_file.keys_of(text), known)
+        if scheduler == "slurm" and not cluster.settings.setup:
+            adopt_login(cluster)
         wanted = replace(cluster.settings, scheduler=scheduler)
         _check_queue(cluster, wanted)
         environment = Environment(cluster, base_python, online=online, packages=packages)
@@ -120,7 +129,7 @@ def _scheduler(cluster: Cluster, given: str | None, keys: set[str], known: Confi
         return given
     if "scheduler" in keys and known.server == cluster.settings.server:
         return known.scheduler
-    return "slurm" if has_slurm(cluster) else "local_basic"
+    return "slurm" if adopt_login(cluster) or has_slurm(cluster) else "local_basic"
 
 
 def _check_queue(cluster: Cluster, wanted: Configuration) -> None:
@@ -136,7 +145,8 @@ def _configuring(path: Path, text: str, known: Configuration, wanted: Configurat
     values = {key: getattr(wanted, key) for key in _ALWAYS}
     for key in _OTHERS:
         if getattr(wanted, key) != getattr(known, key):
-            values[key] = getattr(wanted, key)  # None is how pyhrf writes "the default"
+            value = getattr(wanted, key)  # None is how pyhrf writes "the default"
+            values[key] = str(value).replace("\n", "\n    ")
     new = config_file.changed(text, values)
     if new == text:
         return []

@@ -14,16 +14,17 @@ from pyhrf_parallel.commands.console import CommandError
 from pyhrf_parallel.commands.environment import identity_there
 from pyhrf_parallel.commands.identity import differences, identity
 from pyhrf_parallel.commands.interpreters import MINOR, probe
-from pyhrf_parallel.commands.queues import NotOnPathError, find_queues, slurm_version
+from pyhrf_parallel.commands.queues import find_queues, slurm_version
 from pyhrf_parallel.errors import ParallelError
 
 if TYPE_CHECKING:
     from pyhrf_parallel.runs import MapRun
 
 _LITTLE = 100e6  # bytes
-_NOT_ON_PATH = (
-    "a command over SSH has another PATH than a login: extend it at the very top of ~/.bashrc there; for jobs "
-    "on the login node itself: scheduler = local_basic"
+_LOGIN_ONLY = (
+    "a command over SSH may know less than a login does. If it works there (ssh {server}, then sinfo): {setup} "
+    "finds out what is needed, or say it yourself, as setup of [parallel-cluster] (for example setup = module "
+    "load slurm). For jobs on the login node itself: scheduler = local_basic"
 )
 _REFUSED = "see mem, time, cpus, queue and native_specification of [parallel-cluster]"
 _NOT_SHARED = (
@@ -117,10 +118,8 @@ def scheduler(chain: Chain) -> str:
 def _ask_slurm(chain: Chain) -> tuple[str, list[str]]:
     try:
         return slurm_version(chain.cluster), find_queues(chain.cluster)
-    except NotOnPathError as error:
-        raise BrokenError(str(error), _NOT_ON_PATH) from error
     except CommandError as error:
-        advice = f"does it answer when you log in? ssh {chain.server} sinfo"
+        advice = _LOGIN_ONLY.format(server=chain.server, setup=chain.setup)
         raise BrokenError(str(error), advice) from error
 
 

@@ -129,13 +129,17 @@ class OneNode:
 
     @contextmanager
     def world(
-        self, *, shell: str = "/bin/bash", slurm: Slurm | None = None, at_login_only: bool = False
+        self,
+        *,
+        login_shell: str = "/bin/bash",
+        slurm: Slurm | None = None,
+        at_login_only: bool = False,
     ) -> Iterator[None]:
         """Let the account have another login shell, another Slurm, or know it after a login only."""
         own = self.slurm
         self.slurm = slurm or own
         try:
-            run("usermod", "-s", shell, self.user)
+            run("usermod", "-s", login_shell, self.user)
             self.write_startup_files(self.slurm, at_login_only=at_login_only)
             yield
         finally:

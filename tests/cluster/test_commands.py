@@ -271,7 +271,7 @@ class TestSetup:
             (["--remote-python", OTHER, "--base-python", "/bin/false"], "/bin/false: ended with"),
             (
                 ["--remote-python", OTHER, "--base-python", "/none"],
-                "module: log in, load the module",
+                "module: --setup 'module load NAME'",
             ),
             (["--queue", "nix", "--scheduler", "slurm"], "no queue 'nix', only main"),
             (["--port", "1"], "cannot be reached"),
