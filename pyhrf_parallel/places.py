@@ -31,8 +31,9 @@ class Status(NamedTuple):
 class Files:
     """The files of this machine, as this account sees them."""
 
-    def __init__(self) -> None:
-        self.uid = os.getuid()
+    def account(self) -> int:
+        """Return the number of the account."""
+        return os.getuid()
 
     def status(self, path: str) -> Status:
         """Return the status of a file, or of a link itself."""
@@ -85,10 +86,11 @@ def check_place(path: str | os.PathLike[str], advice: str = "", files: Files | N
         If there is no such place.
     """
     files = files or Files()
+    account = files.account()
     loose = []
     for place, status, is_among_others in _way(str(Path(path).absolute()), files):
         uid = status.uid
-        if uid not in (files.uid, 0) and (is_among_others or not files.is_nobody(uid)):
+        if uid not in (account, 0) and (is_among_others or not files.is_nobody(uid)):
             raise UnsafePlaceError(
                 f"{place} belongs to another user ({uid}), who could replace what is in {path}"
                 f"{_also(advice)}"
@@ -96,7 +98,7 @@ def check_place(path: str | os.PathLike[str], advice: str = "", files: Files | N
         if _is_loose(status, files):
             loose.append((place, uid))
     if loose:
-        raise UnsafePlaceError(_explain(str(path), loose, files, advice))
+        raise UnsafePlaceError(_explain(str(path), loose, account, advice))
 
 
 def _way(path: str, files: Files) -> Iterator[tuple[str, Status, bool]]:
@@ -131,8 +133,8 @@ def _is_loose(status: Status, files: Files) -> bool:
     return bool(mode & stat.S_IWOTH) or not files.is_own_group(status.gid, status.uid)
 
 
-def _explain(path: str, loose: Sequence[tuple[str, int | None]], files: Files, advice: str) -> str:
-    ours = [place for place, uid in loose if uid == files.uid]
+def _explain(path: str, loose: Sequence[tuple[str, int | None]], account: int, advice: str) -> str:
+    ours = [place for place, uid in loose if uid == account]
     told = f"others than this account may write to {' and '.join(place for place, _ in loose)}"
     if path != loose[-1][0]:
         told += f", and so replace {path}"

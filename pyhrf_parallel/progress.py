@@ -12,6 +12,8 @@ ProgressOption = bool | Callable[[int, int], object] | None
 
 _DELAY = 1.5  # seconds a map has lasted when its bar appears unasked
 _REFRESH = 0.25  # seconds
+#: Bytes of a file from which on it is told how it arrives.
+LARGE = 50_000_000
 
 
 class Report(Protocol):
@@ -46,6 +48,24 @@ def reporting(progress: ProgressOption, total: int, name: str) -> Iterator[Repor
             yield report
     else:
         yield None
+
+
+@contextmanager
+def counting_bytes(
+    progress: ProgressOption, total: int, name: str
+) -> Iterator[Callable[[int], object]]:
+    """Show how a large file arrives, if progress is shown; yield what is to be told of each piece."""
+    if (
+        total < LARGE
+        or callable(progress)
+        or not (progress or (progress is None and _is_watched()))
+    ):
+        yield lambda _: None
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(total=total, desc=name, unit="B", unit_scale=True) as bar:
+        yield bar.update
 
 
 def _counting(listener: Callable[[int, int], object], total: int) -> Report:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from pyhrf_parallel.cluster.following import Follower, read_state
+from pyhrf_parallel.cluster.following import Follower, read_log, read_state
 from pyhrf_parallel.cluster.here import RunHere
 from pyhrf_parallel.cluster.layout import JobRow, State
 from pyhrf_parallel.cluster.manifests import (
@@ -25,6 +25,7 @@ from pyhrf_parallel.cluster.planning import check_resources, make_plan
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.errors import RemoteException, RunNotFoundError
 from pyhrf_parallel.files import private_directory
+from pyhrf_parallel.progress import ProgressOption, reporting
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Options, Outcomes, Work
 from pyhrf_parallel.version import __version__
@@ -204,11 +205,14 @@ class Run:
         self.close()
         forget(self.run_id)
 
-    def logs(self) -> dict[str, str]:
-        """Return what the engine and the jobs have written, by name."""
+    def logs(self, lines: int | None = 50) -> dict[str, str]:
+        """Return the last lines that the engine and the jobs have written, by name; None for all.
+
+        Who has written nothing is left out.
+        """
         run = self._connected()
-        names = sorted(name for name in run.sizes() if name.endswith(".log"))
-        return {name: run.read(name).decode(errors="replace") for name in names}
+        sizes = {name: size for name, size in sorted(run.sizes().items()) if name.endswith(".log")}
+        return {name: read_log(run, name, size, lines) for name, size in sizes.items() if size}
 
     def follow(self, outcomes: Outcomes) -> None:
         """Wait for the end of the run, entering there what becomes of the tasks."""
@@ -255,12 +259,22 @@ class MapRun(Run):
     def _knows(manifest: Manifest) -> bool:
         return not manifest.treatments
 
-    def results(self) -> list[Any]:
+    def results(self, *, progress: ProgressOption = None) -> list[Any]:
         """Wait for the end; return the results as `remote_map` does, or raise what it would.
 
         The run keeps its files until `clean` is called, so that nothing is lost if this process is.
+
+        Parameters
+        ----------
+        progress : bool or callable, optional
+            See `remote_map`.
         """
-        self.wait()
+        with reporting(progress, self.manifest.tasks, self.manifest.function) as report:
+            self._outcomes.show(report)
+            try:
+                self.wait()
+            finally:
+                self._outcomes.show(None)
         return finish(self._outcomes)
 
 

@@ -280,6 +280,12 @@ class Outcomes(Ledger):
         if self.on_progress:
             self.on_progress(1, 1)
 
+    def show(self, report: Report | None) -> None:
+        """Report from now on what is new, after what is known already; None for nobody."""
+        self.on_progress = report
+        if report and self.settled:
+            report(self.settled, self.failed)
+
     def note_jobs(self, text: str) -> None:
         """Let the user see how the jobs are that run the tasks."""
         if self.on_progress:

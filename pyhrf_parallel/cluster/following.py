@@ -10,8 +10,11 @@ from typing import Protocol
 
 from pyhrf_parallel.cluster.layout import RECORDS, STATE, State
 from pyhrf_parallel.errors import SubmissionError
+from pyhrf_parallel.progress import LARGE
 from pyhrf_parallel.records import PART, PIECE, RecordStream, absorb
 from pyhrf_parallel.tasks import Outcomes
+
+_TAIL = 1 << 18  # bytes of a log in which its last lines are looked for
 
 
 class RunFiles(Protocol):
@@ -71,6 +74,16 @@ def read_state(files: RunFiles) -> State | None:
         return None
 
 
+def read_log(files: RunFiles, name: str, size: int, lines: int | None) -> str:
+    """Return the last lines of a log of that size, of which no more is read than that takes."""
+    start = 0 if lines is None else max(0, size - _TAIL)
+    content = b"".join(files.pieces(name, start))
+    if lines is None:
+        return content.decode(errors="replace")
+    kept = content.decode(errors="replace").splitlines(keepends=True)
+    return "".join(kept[-lines:] if lines else ())
+
+
 class Follower:
     """Takes in what is new of a run, look after look.
 
@@ -111,3 +124,6 @@ class Follower:
             with suppress(FileNotFoundError):  # it has just got its final name
                 for piece in self._files.pieces(name, stream.position):
                     absorb(stream.feed(piece), self._outcomes)
+                    if size >= LARGE:
+                        done = f"{stream.position / 1e6:,.0f} of {size / 1e6:,.0f} MB"
+                        self._outcomes.note_jobs(f"received {done}")

@@ -18,6 +18,7 @@ from pyhrf_parallel.cluster.manifests import state_directory
 from pyhrf_parallel.errors import SubmissionError, TransferError
 from pyhrf_parallel.files import checksum
 from pyhrf_parallel.places import check_place
+from pyhrf_parallel.progress import ProgressOption
 from pyhrf_parallel.worker import PAYLOAD, python_command
 
 
@@ -78,7 +79,7 @@ class RunHere(LocalFiles):
         with _made(path, target), path.open("rb") as source, Path(target).open("xb") as file:
             shutil.copyfileobj(source, file)
 
-    def fetch(self, path: str, target: Path) -> str:
+    def fetch(self, path: str, target: Path, progress: ProgressOption = None) -> str:
         """Copy a file, and compare the copy; return its SHA-256.
 
         Raises
@@ -86,6 +87,7 @@ class RunHere(LocalFiles):
         TransferError
             If it is not the same. `target` is whole or as it was.
         """
+        del progress
         expected = checksum(path)
         with arriving(target, expected, path) as part:
             shutil.copyfile(path, part)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -17,23 +16,20 @@ import paramiko
 from pyhrf_parallel.cluster.arriving import arriving
 from pyhrf_parallel.cluster.layout import PLAN, Plan
 from pyhrf_parallel.cluster.resources import with_resource
+from pyhrf_parallel.cluster.sftp import LOST, RemoteFiles
 from pyhrf_parallel.cluster.ssh import Address, SSHConnection, find_address
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.errors import (
-    ClusterConnectionError,
     NoFilesError,
     SubmissionError,
-    TransferError,
 )
-from pyhrf_parallel.places import Files, Status, check_place
-from pyhrf_parallel.records import PIECE
+from pyhrf_parallel.progress import ProgressOption
 from pyhrf_parallel.version import __version__
 from pyhrf_parallel.worker import PAYLOAD
 
 RUNS = "pyhrf_parallel_runs"
 SITE = "pyhrf_parallel.cluster.site"
 _PAUSES = (0.5, 1, 2, 4, 8, 15, 30, 60, 60, 60)  # seconds between tries to get a connection back
-_LOST = (ClusterConnectionError, paramiko.SSHException, EOFError, ConnectionError)
 
 T = TypeVar("T")
 
@@ -95,8 +91,8 @@ class Cluster:
                     self.connection.close()
                     self.connection = SSHConnection(self.address)
                 return action()
-            except _LOST as error:
-                if pause is None or (self.connection.is_alive and isinstance(error, OSError)):
+            except LOST:
+                if pause is None:
                     raise
                 self.connection.close()
             time.sleep(pause)
@@ -198,29 +194,6 @@ class Cluster:
             raise SubmissionError(f"{self.address} ({self.settings.remote_python}) {problem}")
 
 
-class _FilesThere(Files):
-    """The files of a cluster, as its account sees them; of its groups only numbers are known."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._sftp = cluster.connection.sftp
-        home = self._sftp.stat(cluster.path("~")).st_uid
-        self.uid = home or int(cluster.connection.run(["id", "-u"]).out.split()[-1])
-
-    def status(self, path: str) -> Status:
-        status = self._sftp.lstat(path)
-        return Status(status.st_mode or 0, status.st_uid, status.st_gid)
-
-    def target(self, path: str) -> str:
-        return self._sftp.readlink(path) or ""
-
-    def is_nobody(self, uid: int | None) -> bool:
-        del uid
-        return False
-
-    def is_own_group(self, gid: int | None, uid: int | None) -> bool:
-        return gid == uid
-
-
 class RemoteRun:
     """The directory of a run on a cluster.
 
@@ -238,10 +211,7 @@ class RemoteRun:
         self.cluster = cluster
         self.directory = directory
         self.places = list(places)
-
-    @property
-    def _sftp(self) -> paramiko.SFTPClient:
-        return self.cluster.connection.sftp
+        self._files = RemoteFiles(cluster)
 
     def check(self) -> None:
         """Refuse a directory in which others could have put something.
@@ -251,18 +221,12 @@ class RemoteRun:
         UnsafePlaceError
             Naming it.
         """
-
-        def look() -> None:
-            with suppress(FileNotFoundError):  # told when something is read
-                check_place(self.directory, files=_FilesThere(self.cluster))
-
-        self.cluster.persistently(look)
+        self._files.check(self.directory)
 
     def begin(self, plan: Plan, payload: Path) -> None:
         """Send payload and plan, and start the engine."""
-        self.send(payload, f"{self.directory}/{PAYLOAD}")
-        with self._sftp.open(f"{self.directory}/{PLAN}", "wb") as file:
-            file.write(plan.with_payload(payload).dumps())
+        self._files.put(payload, f"{self.directory}/{PAYLOAD}", "The payload")
+        self._files.write(f"{self.directory}/{PLAN}", plan.with_payload(payload).dumps())
         self.cluster.ask("start", self.directory)
 
     def send(self, path: Path, target: str) -> None:
@@ -273,26 +237,11 @@ class RemoteRun:
         TransferError
             If it did not get there, or there is one of that name.
         """
-        try:
-            with suppress(FileNotFoundError):
-                self._sftp.lstat(target)
-                raise FileExistsError("a file of that name is there already")
-            self._sftp.put(str(path), f"{target}.part")
-            self._sftp.posix_rename(f"{target}.part", target)
-        except OSError as error:
-            host, size = str(self.cluster.address), path.stat().st_size
-            what = "The payload" if path.name == PAYLOAD else str(path)
-            raise TransferError(
-                f"{what} ({size / 1e6:.1f} MB) did not get to {host}, {target}: "
-                f"{error}{'' if isinstance(error, FileExistsError) else ' (disk full, or over quota?)'}",
-                path=target,
-                host=host,
-                reason=str(error),
-            ) from error
+        self._files.put(path, target)
 
     copy = send
 
-    def fetch(self, path: str, target: Path) -> str:
+    def fetch(self, path: str, target: Path, progress: ProgressOption = None) -> str:
         """Fetch a file, and compare what arrived with what is there; return its SHA-256.
 
         Raises
@@ -304,7 +253,7 @@ class RemoteRun:
         answer = self.cluster.persistently(lambda: self.cluster.ask("checksum", path))
         expected: str = answer["sha256"]
         with arriving(target, expected, f"{host}:{path}") as part:
-            self.cluster.persistently(lambda: self._sftp.get(path, str(part)))
+            self._files.get(path, part, progress)
         return expected
 
     def reaches(self, address: str, path: Path) -> bool:
@@ -317,12 +266,8 @@ class RemoteRun:
 
     def sizes(self) -> dict[str, int]:
         """Return the files of the run, with their sizes."""
-
-        def look() -> dict[str, int]:
-            return {a.filename: a.st_size or 0 for a in self._sftp.listdir_attr(self.directory)}
-
         try:
-            return self.cluster.persistently(look)
+            return self._files.sizes(self.directory)
         except FileNotFoundError:
             raise SubmissionError(
                 f"The run's directory {self.directory} on {self.cluster.address} is gone"
@@ -334,15 +279,7 @@ class RemoteRun:
 
     def pieces(self, name: str, position: int) -> Iterator[bytes]:
         """Yield what a file of the run holds from a position on, piece by piece."""
-        while piece := self.cluster.persistently(partial(self._fetch, name, position)):
-            yield piece
-            position += len(piece)
-
-    def _fetch(self, name: str, position: int) -> bytes:
-        with self._sftp.open(f"{self.directory}/{name}", "rb") as file:
-            size = min(PIECE, (file.stat().st_size or 0) - position)
-            file.seek(position)
-            return file.read(size) if size > 0 else b""
+        return self._files.pieces(f"{self.directory}/{name}", position)
 
     def start_again(self) -> None:
         """Start an engine that has ended, for the tasks that failed and the steps that were not done."""

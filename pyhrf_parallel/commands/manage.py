@@ -128,24 +128,38 @@ def _job_cells(job: JobRow) -> list[object]:
 @click.command(short_help="Print what the jobs of a run have written.")
 @click.argument("run_id")
 @click.option("--job", metavar="NAME", help="Only of this job, or of the 'engine'.")
+@click.option(
+    "--lines", "-n", metavar="N", type=click.IntRange(min=1), default=50, show_default=True,
+    help="How many lines of each, the last ones.",
+)  # fmt: skip
+@click.option("--all", "whole", is_flag=True, help="All lines.")
 @console.json_option
-def logs(run_id: str, job: str | None, as_json: bool) -> None:
-    """Print what the tasks and the engine of the run RUN_ID have written to stdout and stderr."""
+def logs(run_id: str, job: str | None, lines: int, whole: bool, as_json: bool) -> None:
+    """Print the end of what the tasks and the engine of the run RUN_ID have written to stdout and stderr.
+
+    Jobs that have written nothing are left out.
+    """
     with find(run_id) as run:
-        found = {name.removesuffix(".log"): text for name, text in run.logs().items()}
+        written = run.logs(None if whole else lines)
+    found = {name.removesuffix(".log"): text for name, text in written.items()}
     if job is not None:
-        if job.removesuffix(".log") not in found:
+        name = job.removesuffix(".log")
+        if name not in found:
             raise CommandError(
-                f"run {run.run_id} has no job {job!r} with a log; known: {', '.join(found) or 'none'}"
+                f"run {run.run_id} has no job {job!r} that has written something; those that have: "
+                f"{', '.join(found) or 'none'}"
             )
-        found = {job.removesuffix(".log"): found[job.removesuffix(".log")]}
+        found = {name: found[name]}
     if as_json:
         console.print_json(found)
         return
+    if not found:
+        click.echo("Nothing was written.")
     for name, text in found.items():
         if job is None:
-            click.secho(f"--- {name}{'' if text else ' (empty)'} ---", bold=True)
-        click.echo(text, nl=bool(text) and not text.endswith("\n"))
+            cut = not whole and len(text.splitlines()) == lines
+            click.secho(f"--- {name}{f' (the last {lines} lines)' if cut else ''} ---", bold=True)
+        click.echo(text, nl=not text.endswith("\n"))
 
 
 @click.command(short_help="Stop the jobs of a run.")

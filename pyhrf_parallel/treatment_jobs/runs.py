@@ -95,7 +95,7 @@ class TreatmentRun(Run):
         state = read_state(self._connected())
         if state is None:
             raise SubmissionError(f"The run's directory {self.manifest.directory} is gone")
-        return {s.name: self._collect(n, s, state) for n, s in enumerate(self.subjects)}
+        return {s.name: self._collect(n, s, state, progress) for n, s in enumerate(self.subjects)}
 
     def results(self, *, on_error: str = "raise") -> dict[str, list[Any]]:
         """Wait for the end; return the results of each treatment, in the order of its regions.
@@ -144,13 +144,15 @@ class TreatmentRun(Run):
         treatments: dict[str, Any] = pickle.loads(content)
         return treatments
 
-    def _collect(self, number: int, subject: Subject, state: State) -> Collected:
+    def _collect(
+        self, number: int, subject: Subject, state: State, progress: ProgressOption
+    ) -> Collected:
         found = Collected(subject, problem=_problem(state, subject))
         indices = range(subject.start, subject.start + len(subject.roi_ids))
         merged = self._step(number, MERGE)
         is_here = subject.is_sent and self._step(number, BRING_BACK) is not None
         log = f"{number}-{BRING_BACK}.log" if is_here else ""
-        by_file = {} if merged is None else self._fetch(subject, merged["outputs"], log)
+        by_file = {} if merged is None else self._fetch(subject, merged["outputs"], log, progress)
         if merged is None and not found.problem:
             found.problem = "its results were not merged"
         sizes: Sequence[int | None] = subject.n_voxels or [None] * len(subject.roi_ids)
@@ -177,11 +179,13 @@ class TreatmentRun(Run):
         if merged is None:
             found.results.clear()
         if self._step(number, OUTPUT) is not None:
-            self._fetch_outputs(subject)
+            self._fetch_outputs(subject, progress)
         found.timeline = list(self._timeline(number, subject, indices))
         return found
 
-    def _fetch(self, subject: Subject, outputs: Sequence[str], log: str) -> dict[str, Any]:
+    def _fetch(
+        self, subject: Subject, outputs: Sequence[str], log: str, progress: ProgressOption
+    ) -> dict[str, Any]:
         """Bring the result of a treatment here; return those of its regions, by their files.
 
         If a job has brought it, `log` is that job's.
@@ -190,7 +194,7 @@ class TreatmentRun(Run):
         if log:
             expected = self._connected().read(log).decode(errors="replace").split()[-1]
         else:
-            expected = self._connected().fetch(f"{subject.place}/{RESULT}", path)
+            expected = self._connected().fetch(f"{subject.place}/{RESULT}", path, progress)
         treatment = self.treatments().get(subject.name)
         try:
             if isinstance(treatment, ReadsResults):
@@ -204,12 +208,12 @@ class TreatmentRun(Run):
             ) from error
         return dict(zip(outputs, values, strict=True))
 
-    def _fetch_outputs(self, subject: Subject) -> None:
+    def _fetch_outputs(self, subject: Subject, progress: ProgressOption) -> None:
         """Bring what was made there to the directory of the result: a file is there when it is whole."""
         place = Path(subject.result_path).parent
         with TemporaryDirectory(prefix="pyhrf_parallel_", dir=place) as directory:
             archive, made = Path(directory, ARCHIVE), Path(directory, "made")
-            self._connected().fetch(f"{subject.place}/{ARCHIVE}", archive)
+            self._connected().fetch(f"{subject.place}/{ARCHIVE}", archive, progress)
             try:
                 with tarfile.open(archive) as content:
                     content.extractall(made, filter="data")

@@ -75,7 +75,7 @@ def configured(
 def tmp_path(cluster: OneNode) -> Path:
     """A directory that tasks on the cluster can write to."""
     path = Path(tempfile.mkdtemp(dir=cluster.base))
-    path.chmod(0o777)
+    path.chmod(0o1777)
     return path
 
 

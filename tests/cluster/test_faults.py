@@ -168,7 +168,7 @@ class TestTheOtherSide:
     def small_disk(self, cluster: OneNode) -> Iterator[tuple[Path, dict[str, dict[str, str]]]]:
         disk = cluster.base / "small disk"
         disk.mkdir()
-        options = "size=3m,mode=777"
+        options = "size=3m,mode=1777"
         subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk], check=True)
         settings = {
             "server": "onenode",
