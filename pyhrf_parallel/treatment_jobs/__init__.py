@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pyhrf_parallel.lazy import attributes
 
-TYPE_CHECKING = (
-    False  # names are imported when they are used: commands start without the cluster's side
-)
+TYPE_CHECKING = bool()  # noqa: UP018  (False, and editors do not look at what that leaves out)
 if TYPE_CHECKING:
     from pyhrf_parallel.treatment_jobs.dispatching import run_soma_workflow, submit_treatments
     from pyhrf_parallel.treatment_jobs.interface import Treatment
@@ -23,14 +21,15 @@ __all__ = [
     "submit_treatments",
 ]
 
-__getattr__, __dir__ = attributes(
-    __name__,
-    {
-        "Treatment": "treatment_jobs.interface",
-        "TreatmentRun": "treatment_jobs.runs",
-        "prepare_treatment_jobs": "treatment_jobs.soma_jobs",
-        "run_soma_workflow": "treatment_jobs.dispatching",
-        "save_treatment": "treatment_jobs.saving",
-        "submit_treatments": "treatment_jobs.dispatching",
-    },
-)
+if not TYPE_CHECKING:  # to type checkers, any other name is an error
+    __getattr__, __dir__ = attributes(
+        __name__,
+        {
+            "Treatment": "treatment_jobs.interface",
+            "TreatmentRun": "treatment_jobs.runs",
+            "prepare_treatment_jobs": "treatment_jobs.soma_jobs",
+            "run_soma_workflow": "treatment_jobs.dispatching",
+            "save_treatment": "treatment_jobs.saving",
+            "submit_treatments": "treatment_jobs.dispatching",
+        },
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pyhrf_parallel.lazy import attributes
 
-TYPE_CHECKING = False  # names are imported when they are used: commands start without nilearn
+TYPE_CHECKING = bool()  # noqa: UP018  (False, and editors do not look at what that leaves out)
 if TYPE_CHECKING:
     from pyhrf_parallel.treatment_jobs.interface import Treatment
     from pyhrf_parallel.treatments.analysers import Estimates, FIRAnalyser, GLMAnalyser
@@ -28,16 +28,17 @@ __all__ = [
     "load_results",
 ]
 
-__getattr__, __dir__ = attributes(
-    __name__,
-    {
-        "Estimates": "treatments.analysers",
-        "FIRAnalyser": "treatments.analysers",
-        "FmriData": "treatments.fmri_data",
-        "GLMAnalyser": "treatments.analysers",
-        "ROIData": "treatments.fmri_data",
-        "ROITreatment": "treatments.roi_treatment",
-        "Treatment": "treatment_jobs.interface",
-        "load_results": "treatments.results",
-    },
-)
+if not TYPE_CHECKING:  # to type checkers, any other name is an error
+    __getattr__, __dir__ = attributes(
+        __name__,
+        {
+            "Estimates": "treatments.analysers",
+            "FIRAnalyser": "treatments.analysers",
+            "FmriData": "treatments.fmri_data",
+            "GLMAnalyser": "treatments.analysers",
+            "ROIData": "treatments.fmri_data",
+            "ROITreatment": "treatments.roi_treatment",
+            "Treatment": "treatment_jobs.interface",
+            "load_results": "treatments.results",
+        },
+    )
