@@ -78,6 +78,11 @@ class Configuration:
     cpus: int | None = None
     setup: str | None = None
 
+    @property
+    def has_cluster(self) -> bool:
+        """Whether a cluster is named; without one, jobs run on this machine."""
+        return bool(self.server or self.server_id)
+
 
 def _integer(text: str) -> int:
     return int(text)

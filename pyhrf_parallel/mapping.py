@@ -23,6 +23,7 @@ from pyhrf_parallel.tasks import (
     Outcomes,
     Work,
     check_options,
+    check_resources,
     pair_arguments,
 )
 
@@ -201,7 +202,8 @@ def prepare(
     config: ConfigSource,
 ) -> tuple[Work, Configuration]:
     """Check all that a map was given; return its tasks and settings."""
-    options = replace(check_options(n_jobs, on_error, timeout, retries), resources=resources)
+    options = check_options(n_jobs, on_error, timeout, retries)
+    options = replace(options, resources=check_resources(resources))
     positional, named = pair_arguments(func, largs, lkwargs)
     return Work(func, positional, named, options), load_configuration(config)
 

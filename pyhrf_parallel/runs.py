@@ -1,13 +1,9 @@
-"""Runs on a cluster, which outlive the process that submitted them."""
+"""Runs on a cluster or on this machine, which outlive the process that submitted them."""
 
 from __future__ import annotations
 
-import getpass
-import os
-import sys
 import time
-from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from pyhrf_parallel.cluster.following import Follower, read_log, read_state
@@ -17,19 +13,11 @@ from pyhrf_parallel.cluster.manifests import (
     Manifest,
     forget,
     load_manifest,
-    new_run_id,
-    prepare_memory,
-    remember,
 )
-from pyhrf_parallel.cluster.planning import check_resources, make_plan
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.errors import RemoteException, RunNotFoundError
-from pyhrf_parallel.files import private_directory
 from pyhrf_parallel.progress import ProgressOption, reporting
-from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Options, Outcomes, Work
-from pyhrf_parallel.version import __version__
-from pyhrf_parallel.worker import PAYLOAD
 
 if TYPE_CHECKING:  # paramiko is needed on clusters only
     from pyhrf_parallel.cluster.remote import RemoteRun
@@ -38,7 +26,6 @@ _NEAR, _FAR = 0.05, 2.0  # seconds between two looks at a run: at least, and at 
 _FAR_HERE = 0.1  # of one on this machine
 _PATIENCE = 0.05  # in between, of the time that it has lasted
 _REVIVAL = 20.0  # seconds without news after which the engine is looked after
-_REMEMBERED = 10_000  # calls whose text is kept for error messages
 
 
 @dataclass(frozen=True)
@@ -85,7 +72,7 @@ class RememberedWork(Work):
 
 
 class Run:
-    """A run on a cluster, which goes on whether or not this process does.
+    """A run on a cluster or on this machine, which goes on whether or not this process does.
 
     A context manager that closes the connection and leaves the run alone.
 
@@ -244,7 +231,7 @@ class Run:
 
 
 class MapRun(Run):
-    """A map on a cluster, which goes on whether or not this process does.
+    """A map on a cluster or on this machine, which goes on whether or not this process does.
 
     Made by `pyhrf_parallel.submit_map`, or by `MapRun.load` in another process; a context manager that closes the
     connection and leaves the run alone.
@@ -279,7 +266,7 @@ class MapRun(Run):
 
 
 def finish(outcomes: Outcomes) -> list[Any]:
-    """Return the results of a map on a cluster, or raise its first failure."""
+    """Return the results of a map, or raise its first failure."""
     if outcomes.work.options.on_error == "raise":
         failure = outcomes.first_failure()
         if failure is not None:
@@ -290,50 +277,3 @@ def finish(outcomes: Outcomes) -> list[Any]:
     for index, failed in outcomes.failures.items():
         outcomes.values[index] = failed
     return outcomes.values
-
-
-def describe_run(
-    run_id: str, work: Work, configuration: Configuration, directory: str, **more: Any
-) -> Manifest:
-    """Return what is to be remembered of a run; `more` are other fields of the manifest."""
-    options = {key: getattr(work.options, key) for key in ("on_error", "timeout", "retries")}
-    return Manifest(
-        run_id,
-        f"{getattr(work.func, '__module__', '')}.{getattr(work.func, '__qualname__', repr(work.func))}",
-        len(work),
-        time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        directory,
-        asdict(configuration),
-        options,
-        {"python": ".".join(map(str, sys.version_info[:3])), "pyhrf_parallel": __version__},
-        f"{getpass.getuser()}@{os.uname().nodename}",
-        [work.describe(index) for index in range(min(len(work), _REMEMBERED))],
-        **more,
-    )
-
-
-def start_run(work: Work, configuration: Configuration) -> MapRun:
-    """Send a map to the cluster and remember it here."""
-    from pyhrf_parallel.cluster.remote import Cluster
-
-    resources = check_resources(work.options.resources)
-    prepare_memory()
-    run_id = new_run_id()
-    with private_directory() as directory, ExitStack() as undo:
-        payload = directory / PAYLOAD
-        write_payload(payload, work, for_here=False)
-        cluster = undo.enter_context(Cluster(configuration))
-        plan = make_plan(cluster.settings, work, resources)
-        run = cluster.prepare(run_id, plan, payload.stat().st_size)
-        undo.callback(remove_quietly, run)
-        run.begin(plan, payload)
-        manifest = describe_run(run_id, work, configuration, run.directory)
-        remember(manifest)
-        undo.pop_all()
-    return MapRun(manifest, run, work)
-
-
-def remove_quietly(run: RemoteRun | RunHere) -> None:
-    """Undo a run that could not be started; why it could not is what matters."""
-    with suppress(Exception):
-        run.remove()

@@ -1,4 +1,4 @@
-"""`submit_map`: start a map on a cluster, and leave."""
+"""`submit_map`: start a map, on a cluster or here, and leave."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any, Literal, overload
 
 from pyhrf_parallel.cluster.preview import Preview, preview_run
 from pyhrf_parallel.configuration import ConfigSource
-from pyhrf_parallel.errors import ConfigurationError
 from pyhrf_parallel.mapping import prepare
-from pyhrf_parallel.runs import MapRun, start_run
+from pyhrf_parallel.runs import MapRun
+from pyhrf_parallel.starting import start_run
 from pyhrf_parallel.tasks import Args, Kwargs, OnError
 
 
@@ -58,7 +58,7 @@ def submit_map(
     config: ConfigSource = None,
     dry_run: bool = False,
 ) -> MapRun | Preview:
-    """Start a map on the configured cluster and return at once.
+    """Start a map as jobs of the configured cluster, or without one of this machine; return at once.
 
     The run goes on when this process ends: `MapRun.load` or ``pyhrf-parallel collect`` gets the results
     later.
@@ -68,7 +68,7 @@ def submit_map(
     func, largs, lkwargs, n_jobs, on_error, timeout, retries, resources, config
         As in `remote_map`. `n_jobs` is how many jobs share the tasks.
     dry_run : bool
-        Send nothing and connect nowhere: return what would be sent and started.
+        Start nothing and connect nowhere: return what would be sent and started.
 
     Returns
     -------
@@ -77,8 +77,6 @@ def submit_map(
 
     Raises
     ------
-    ConfigurationError
-        If no cluster is configured.
     SubmissionError, TransferError, ClusterConnectionError
         If the run cannot be started.
     Exception
@@ -88,9 +86,4 @@ def submit_map(
         func, largs, lkwargs, n_jobs=n_jobs, on_error=on_error, timeout=timeout, retries=retries, resources=resources,
         config=config,
     )  # fmt: skip
-    if not (configuration.server or configuration.server_id):
-        raise ConfigurationError(
-            "submit_map needs a cluster: set server of [parallel-cluster] (see pyhrf-parallel "
-            "setup-cluster), or use remote_map"
-        )
     return preview_run(work, configuration) if dry_run else start_run(work, configuration)

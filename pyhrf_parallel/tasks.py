@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pyhrf_parallel.errors import (
     ArgumentMismatchError,
     ArgumentTypeError,
+    ConfigurationError,
     OptionError,
     RemoteException,
 )
@@ -174,6 +175,31 @@ def _is_duration(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return False
     return 0 < float(value) < math.inf
+
+
+_RESOURCES = ("mem", "time", "cpus", "queue")
+
+
+def check_resources(resources: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Refuse resources that nobody would translate, whether or not there is somebody to ask.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming the accepted ones.
+    """
+    if not isinstance(resources, Mapping | None):
+        raise ConfigurationError(
+            f"resources must be a dict like {{'mem': '4G'}}, or None, got {resources!r}"
+        )
+    wanted = dict(resources or {})
+    unknown = [key for key in wanted if key not in _RESOURCES]
+    if unknown:
+        raise ConfigurationError(
+            f"Unknown resource {unknown[0]!r}; accepted: {', '.join(_RESOURCES)} (others go to "
+            "native_specification of [parallel-cluster])"
+        )
+    return wanted
 
 
 class Ledger:

@@ -26,7 +26,7 @@ class RemoteClusterBackend:
 
     def run(self, work: Work, outcomes: Outcomes, configuration: Configuration) -> None:
         """Run the tasks; see `Backend`."""
-        if configuration.server or configuration.server_id:
+        if configuration.has_cluster:
             _run_on_cluster(work, outcomes, configuration)
         else:
             _run_here(work, outcomes, configuration)
@@ -50,8 +50,7 @@ def _run_here(work: Work, outcomes: Outcomes, configuration: Configuration) -> N
 
 
 def _run_on_cluster(work: Work, outcomes: Outcomes, configuration: Configuration) -> None:
-    require("paramiko", "remote_cluster", "cluster")
-    from pyhrf_parallel.runs import start_run
+    from pyhrf_parallel.starting import start_run
 
     with start_run(work, configuration) as run:
         try:

@@ -22,6 +22,11 @@ from pyhrf_parallel.progress import ProgressOption
 from pyhrf_parallel.worker import PAYLOAD, python_command
 
 
+def place_of_runs() -> Path:
+    """Return where runs of this machine have their directories."""
+    return state_directory() / "here"
+
+
 class RunHere(LocalFiles):
     """The directory of a run on this machine.
 
@@ -47,7 +52,7 @@ class RunHere(LocalFiles):
             If that is impossible.
         """
         try:
-            made = site.prepare(str(state_directory() / "here"), name, scheduler, *places)
+            made = site.prepare(str(place_of_runs()), name, scheduler, *places)
         except OSError as error:
             raise SubmissionError(f"The run cannot be prepared here: {error}") from error
         return cls(made["directory"], made["places"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from typing import Any
 
 from pyhrf_parallel.cluster import slurm
@@ -15,9 +14,11 @@ from pyhrf_parallel.tasks import Work, count_workers
 _REFRESH = {"slurm": 0.5}  # seconds between two looks of the engine at its jobs
 
 
-def make_plan(settings: Configuration, work: Work, resources: dict[str, Any]) -> Plan:
+def make_plan(settings: Configuration, work: Work) -> Plan:
     """Decide on jobs and resources."""
-    wanted = {key: getattr(settings, key) for key in ("mem", "time", "cpus", "queue")} | resources
+    wanted = {key: getattr(settings, key) for key in ("mem", "time", "cpus", "queue")} | dict(
+        work.options.resources or {}
+    )
     wanted = {key: value for key, value in wanted.items() if value is not None}
     native = _native(settings.scheduler, wanted)
     native += shlex.split(settings.native_specification or "")
@@ -46,27 +47,6 @@ def make_plan_here(settings: Configuration, work: Work) -> Plan:
         work.options.retries,
         attached=False,
     )
-
-
-_RESOURCES = ("mem", "time", "cpus", "queue")
-
-
-def check_resources(resources: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Refuse resources that nobody would translate.
-
-    Raises
-    ------
-    ConfigurationError
-        Naming the accepted ones.
-    """
-    wanted = dict(resources or {})
-    unknown = [key for key in wanted if key not in _RESOURCES]
-    if unknown:
-        raise ConfigurationError(
-            f"Unknown resource {unknown[0]!r}; accepted: {', '.join(_RESOURCES)} (others go to "
-            "native_specification of [parallel-cluster])"
-        )
-    return wanted
 
 
 def _native(scheduler: str, wanted: dict[str, Any]) -> list[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from pyhrf_parallel.cluster.layout import PLAN
+from pyhrf_parallel.cluster.here import place_of_runs
+from pyhrf_parallel.cluster.layout import PLAN, Plan
 from pyhrf_parallel.cluster.manifests import new_run_id
-from pyhrf_parallel.cluster.planning import check_resources, make_plan
+from pyhrf_parallel.cluster.planning import make_plan, make_plan_here
 from pyhrf_parallel.cluster.remote import RUNS, SITE
 from pyhrf_parallel.cluster.resources import with_resource
 from pyhrf_parallel.cluster.ssh import find_address
@@ -64,21 +65,21 @@ class Preview:
 
 def preview_run(work: Work, configuration: Configuration) -> Preview:
     """Say what `start_run` would do, without a connection."""
+    if not configuration.has_cluster:
+        plan, files = _files(work, make_plan_here(configuration, work), for_here=True)
+        directory = str(place_of_runs() / new_run_id())
+        job = command(".", "job-NUMBER")
+        return Preview("this machine", directory, files, [], plan.jobs, job, plan.scheduler, [])
     settings = with_resource(configuration)
     assert settings.server is not None  # noqa: S101  (with_resource sees to it)
     address = find_address(
         settings.server, user=settings.user, port=settings.port, identity=settings.identity_file
     )
-    resources = check_resources(work.options.resources)
-    with private_directory() as place:
-        write_payload(place / PAYLOAD, work, for_here=False)
-        plan = make_plan(settings, work, resources).with_payload(place / PAYLOAD)
-        files = {PAYLOAD: (place / PAYLOAD).stat().st_size, PLAN: len(plan.dumps())}
-    directory = f"{settings.remote_path}/{RUNS}/{new_run_id()}"
+    plan, files = _files(work, make_plan(settings, work), for_here=False)
     queue = [f"--partition={plan.queue}"] if plan.queue and plan.scheduler == "slurm" else []
     return Preview(
         str(address),
-        directory,
+        f"{settings.remote_path}/{RUNS}/{new_run_id()}",
         files,
         [[settings.remote_python, "-P", "-m", SITE, name, "..."] for name in ("prepare", "start")],
         plan.jobs,
@@ -86,3 +87,11 @@ def preview_run(work: Work, configuration: Configuration) -> Preview:
         plan.scheduler,
         queue + plan.native,
     )
+
+
+def _files(work: Work, plan: Plan, *, for_here: bool) -> tuple[Plan, dict[str, int]]:
+    """Return a plan, and what would be written for it with sizes in bytes."""
+    with private_directory() as place:
+        write_payload(place / PAYLOAD, work, for_here=for_here)
+        plan = plan.with_payload(place / PAYLOAD)
+        return plan, {PAYLOAD: (place / PAYLOAD).stat().st_size, PLAN: len(plan.dumps())}

@@ -37,7 +37,7 @@ def jde(
     from pyhrf_parallel.treatment_jobs import run_soma_workflow
 
     configuration = load_configuration()
-    if cluster and not (configuration.server or configuration.server_id):
+    if cluster and not configuration.has_cluster:
         raise CommandError("no cluster is configured: pyhrf-parallel setup-cluster")
     if not cluster and os.sep in python:  # a path of this machine
         python = os.path.abspath(python)  # noqa: PTH100

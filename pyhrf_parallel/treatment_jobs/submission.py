@@ -18,14 +18,14 @@ from pyhrf_parallel.backends.base import require
 from pyhrf_parallel.cluster.here import RunHere
 from pyhrf_parallel.cluster.layout import Plan
 from pyhrf_parallel.cluster.manifests import new_run_id, prepare_memory, remember
-from pyhrf_parallel.cluster.planning import check_resources, make_plan, make_plan_here
+from pyhrf_parallel.cluster.planning import make_plan, make_plan_here
 from pyhrf_parallel.cluster.resources import with_resource
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.errors import OptionError, TransferError, TreatmentError
 from pyhrf_parallel.files import private_directory
-from pyhrf_parallel.runs import describe_run, remove_quietly
 from pyhrf_parallel.shipping import write_payload
-from pyhrf_parallel.tasks import Work, check_options
+from pyhrf_parallel.starting import describe_run, remove_quietly
+from pyhrf_parallel.tasks import Work, check_options, check_resources
 from pyhrf_parallel.treatment_jobs.collected import Subject
 from pyhrf_parallel.treatment_jobs.estimating import EstimateRegions
 from pyhrf_parallel.treatment_jobs.graph import CONFIG, RESULT, Description
@@ -77,7 +77,7 @@ class Submission:
         self._request = request
         commands = request.exec_cmd, request.split_cmd
         self._staged = [stage(name, t, *commands) for name, t in treatments.items()]
-        self._is_here = not (configuration.server or configuration.server_id)
+        self._is_here = not configuration.has_cluster
         self._configuration = configuration if self._is_here else with_resource(configuration)
         self._results = [
             _result_path(request.result_paths[name], t) for name, t in treatments.items()
@@ -152,15 +152,15 @@ class Submission:
         request = self._request
         options = check_options(request.n_jobs, "return", None, request.retries)
         func = EstimateRegions([s.estimator for s in self._staged], places)
-        return Work(func, tasks, [{}] * len(tasks), replace(options, resources=request.resources))
+        options = replace(options, resources=check_resources(request.resources))
+        return Work(func, tasks, [{}] * len(tasks), options)
 
     def _base_plan(self) -> Plan:
         work = self._work(())
         if self._is_here:
             plan = make_plan_here(self._configuration, work)
         else:
-            resources = check_resources(work.options.resources)
-            plan = make_plan(self._configuration, work, resources)
+            plan = make_plan(self._configuration, work)
         return replace(plan, name=f"{self._request.label}-{getpass.getuser()}")
 
     def _plan(self, described: Sequence[Description]) -> Plan:

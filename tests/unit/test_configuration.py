@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from pyhrf_parallel import ClusterConnectionError, ConfigurationError, remote_map
+from pyhrf_parallel import ClusterConnectionError, ConfigurationError, remote_map, submit_map
+from pyhrf_parallel.cluster.manifests import list_runs
 from pyhrf_parallel.configuration import Configuration, load_configuration
+from pyhrf_parallel.mapping import MODES
 
 
 @pytest.fixture
@@ -141,3 +143,14 @@ def test_a_cluster_that_does_not_exist() -> None:
     config = {"parallel-cluster": {"server": "cluster.invalid"}}
     with pytest.raises(ClusterConnectionError, match=r"cluster\.invalid cannot be reached"):
         remote_map(len, [("a",)], mode="remote_cluster", config=config)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("resources", [{"memory": "4G"}, "4G", [("mem", "4G")]])
+def test_resources_that_nobody_knows(mode: str, resources: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"mem.*(, time|'4G')"):
+        remote_map(Path.touch, [(tmp_path / "ran",)], mode=mode, resources=resources)
+    with pytest.raises(ConfigurationError):
+        submit_map(Path.touch, [(tmp_path / "ran",)], resources=resources)
+    assert not (tmp_path / "ran").exists()
+    assert list_runs() == []

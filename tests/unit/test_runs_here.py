@@ -1,0 +1,161 @@
+"""`submit_map` without a cluster: a run of this machine, which outlives the process that submitted it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pyhrf_parallel import (
+    MapRun,
+    NotShippableError,
+    RemoteException,
+    RunNotFoundError,
+    TaskLostError,
+    submit_map,
+)
+from pyhrf_parallel.cluster.manifests import list_runs
+from pyhrf_parallel.commands.main import main
+from tests.contract import cases
+from tests.treatment_jobs.conftest import processes_in
+
+
+@pytest.fixture
+def home(nothing_left: Path) -> Iterator[Path]:
+    """A HOME in which nothing may be left, files or processes."""
+    place = Path(os.environ["HOME"])
+    yield place
+    assert processes_in(place) == []
+    for made in sorted(place.rglob("*"), reverse=True):
+        if made.is_dir():
+            made.rmdir()  # directories that others may have use for stay
+
+
+def test_it_goes_on_without_the_process_that_submitted_it(home: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import time\n"
+        "from pyhrf_parallel import submit_map\n"
+        "def slow(x):\n    time.sleep(1)\n    return x * x\n"
+        "if __name__ == '__main__':\n"
+        "    print(submit_map(slow, [(2,), (3,)], n_jobs=2).run_id)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    run_id = done.stdout.strip()
+    assert [run.run_id for run in list_runs()] == [run_id]
+    with MapRun.load(run_id) as run:
+        assert run.manifest.here
+        assert not run.wait(timeout=0)
+        assert run.results() == [4, 9]
+        status = run.status()
+        assert (status.phase, status.returned, status.failed) == ("done", 2, 0)
+        run.clean()
+    assert list_runs() == []
+    with pytest.raises(RunNotFoundError):
+        MapRun.load(run_id)
+
+
+def test_it_finds_the_callers_modules_and_files(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text("def read(name):\n    return open(name).read()\n")
+    (tmp_path / "data").write_text("here")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    import mine  # type: ignore[import-not-found]
+
+    with submit_map(mine.read, [("data",)]) as run:
+        assert run.results() == ["here"]
+        run.clean()
+
+
+def test_failures(home: Path) -> None:
+    with submit_map(cases.fail_at, [(i, 1) for i in range(3)], on_error="return") as run:
+        first, failed, last = run.results()
+        assert (first, last) == (0, 2)
+        assert isinstance(failed, RemoteException)
+        run.clean()
+    with submit_map(os.kill, [(0, 0), (os.getpid(), 0)], n_jobs=1) as run:
+        assert run.results() == [None, None]
+        run.clean()
+
+    def die(number: int) -> int:
+        if number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    with submit_map(die, [(0,), (9,)], n_jobs=1) as run:
+        with pytest.raises(TaskLostError, match=r"Task 1 was lost: .*SIGKILL"):
+            run.results()
+        run.clean()
+
+
+def test_nothing_is_kept_of_what_cannot_be_submitted(home: Path) -> None:
+    with pytest.raises(NotShippableError):
+        submit_map(len, [((i for i in "ab"),)])
+    assert list(home.rglob("*.pck")) == []
+    assert list_runs() == []
+
+
+def test_no_task(home: Path) -> None:
+    with submit_map(abs, []) as run:
+        assert run.results() == []
+        run.clean()
+
+
+def test_a_dry_run(home: Path) -> None:
+    preview = submit_map(abs, [(-1,)] * 50, n_jobs=2, dry_run=True)
+    assert str(preview).startswith(f"On this machine, in {home}/.local/state/pyhrf_parallel/here/")
+    assert (preview.jobs, preview.commands, preview.scheduler) == (2, [], "local_basic")
+    assert set(preview.files) == {"payload", "plan.json"}
+    assert list(home.iterdir()) == []
+
+
+def test_the_commands(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def say(x: int) -> int:
+        print("said", x)
+        return x
+
+    run_id = submit_map(say, [(1,), (2,)], n_jobs=1).run_id
+    MapRun.load(run_id).wait()
+
+    def printed(*argv: str) -> str:
+        assert main(list(argv)) == 0
+        return capsys.readouterr().out
+
+    assert "(this machine)" in printed("runs")
+    status = json.loads(printed("status", "last", "--json"))
+    assert (status["phase"], status["returned"]) == ("done", 2)
+    assert "said 1\nsaid 2\n" in printed("logs", run_id)
+    output = tmp_path / "results.pickle"
+    printed("collect", "last", "-o", str(output))
+    assert pickle.loads(output.read_bytes()) == [1, 2]
+    assert printed("runs") == "There are no runs.\n"
+
+    run_id = submit_map(time.sleep, [(60,)] * 2).run_id
+    assert "is cancelled" in printed("cancel", run_id)
+    assert MapRun.load(run_id).status().phase == "cancelled"
+    with pytest.raises(RemoteException, match="was cancelled"):
+        MapRun.load(run_id).results()
+    assert run_id in printed("clean", run_id, "--yes")
+
+
+def test_an_engine_that_is_killed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyhrf_parallel.runs._REVIVAL", 1.0)
+    with submit_map(time.sleep, [(3,)], n_jobs=1) as run:
+        state = run.status()
+        while not state.jobs:
+            state = run.status()
+        os.kill(
+            int(Path(run.manifest.directory, "engine.pid").read_text().split()[0]), signal.SIGKILL
+        )
+        assert run.results() == [None]
+        run.clean()
