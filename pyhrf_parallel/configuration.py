@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pyhrf_parallel.account import home
 from pyhrf_parallel.errors import ConfigurationError
 
 #: The environment variable that names another configuration file.
@@ -88,6 +89,13 @@ def _integer(text: str) -> int:
     return int(text)
 
 
+def _processes(text: str) -> int:
+    value = int(text)
+    if value == 0:
+        raise ValueError
+    return value
+
+
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -102,13 +110,13 @@ def _niceness(text: str) -> int:
     return value
 
 
-_INTEGER = "an integer, or None for all CPUs (negative as in joblib: -1 all, -2 all but one)"
+_INTEGER = "an integer but 0, or None for all CPUs (negative as in joblib: -1 all, -2 all but one)"
 _TEXT = "a text, or None"
 
 # section -> key -> (field of Configuration, reader, accepted values)
 _SETTINGS: dict[str, dict[str, tuple[str, Callable[[str], Any], str]]] = {
     "parallel-local": {
-        "nb_procs": ("nb_procs", _integer, _INTEGER),
+        "nb_procs": ("nb_procs", _processes, _INTEGER),
         "niceness": ("niceness", _niceness, "an integer from 0 to 19"),
     },
     "parallel-cluster": {
@@ -156,10 +164,19 @@ def load_configuration(source: ConfigSource = None) -> Configuration:
     if isinstance(source, Mapping):
         return _interpret("config=", source)
     named = source if source is not None else os.environ.get(ENVIRONMENT_VARIABLE)
-    path = Path(named).expanduser() if named else Path.home() / ".pyhrf" / "config.cfg"
-    if not named and not path.exists():
+    path = Path(named).expanduser() if named else default_path()
+    if path is None:
         return Configuration()
     return _interpret(str(path), _read_file(path))
+
+
+def default_path() -> Path | None:
+    """Return the path of the user's own configuration file, None if there is none."""
+    try:
+        path = home() / ".pyhrf" / "config.cfg"
+        return path if path.exists() else None
+    except (ConfigurationError, PermissionError):  # no home, or one that this account may not enter
+        return None
 
 
 def _read_file(path: Path) -> dict[str, dict[str, str]]:

@@ -66,7 +66,7 @@ class UnsafePlaceError(ParallelError, PermissionError):
 
 
 class TransferError(ParallelError):
-    """A file did not get to the cluster, or not back.
+    """A file could not be written, or did not get to the cluster or back.
 
     Attributes
     ----------
@@ -119,14 +119,19 @@ class RemoteException(ParallelError):  # noqa: N818  (the original's name)
 
     Notes
     -----
-    ``args == (message, cause)``, as in pyhrf.
+    ``args == (message, cause)``, as in pyhrf. Like pyhrf's, it can be made of any arguments.
     """
+
+    index: int | None = None
+    call: str = ""
+    remote_traceback: str = ""
+    host: str = ""
+    log_tail: str = ""
+    failures: tuple[RemoteException, ...] = ()
 
     def __init__(
         self,
-        message: str,
-        cause: BaseException | None = None,
-        *,
+        *args: Any,
         index: int | None = None,
         call: str = "",
         remote_traceback: str = "",
@@ -134,14 +139,14 @@ class RemoteException(ParallelError):  # noqa: N818  (the original's name)
         log_tail: str = "",
         failures: tuple[RemoteException, ...] = (),
     ) -> None:
-        super().__init__(message, cause)
+        super().__init__(*args)
         self.index = index
         self.call = call
         self.remote_traceback = remote_traceback
         self.host = host
         self.log_tail = log_tail
         self.failures = failures or (self,)
-        self.__cause__ = cause
+        self.__cause__ = _cause_among(args)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Be made from `args` alone first: `failures` refers back to this very exception."""
@@ -149,12 +154,14 @@ class RemoteException(ParallelError):  # noqa: N818  (the original's name)
 
     def __str__(self) -> str:
         """Say what failed, where, why, and what else is known."""
-        message, cause = self.args[0], self.args[1]
+        cause = _cause_among(self.args)
+        plain = len(self.args) == 2 and (cause or self.args[1] is None)  # noqa: PLR2004
+        message = str(self.args[0]) if plain else super().__str__()
         lines = [f"{message}{f' on {self.host}' if self.host else ''}"]
         if self.call:
             lines[0] += f": {self.call}"
         if cause is not None:
-            lines.append(f"{type(cause).__name__}: {cause}")
+            lines.append(_describe(cause))
         if self.remote_traceback:
             lines += ["--- traceback in the worker ---", self.remote_traceback.rstrip()]
         if self.log_tail:
@@ -166,6 +173,18 @@ class RemoteException(ParallelError):  # noqa: N818  (the original's name)
         return "\n".join(lines)
 
 
+def _cause_among(args: tuple[Any, ...]) -> BaseException | None:
+    """Return the second of the arguments if it is an exception, as in what this package raises."""
+    return args[1] if len(args) > 1 and isinstance(args[1], BaseException) else None
+
+
+def _describe(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # the __str__ of a user's class; the report must not fail with it
+        return f"{type(error).__name__}, whose message cannot be shown"
+
+
 class TaskLostError(RemoteException):
     """The process that ran the task died before the task returned.
 
@@ -175,4 +194,8 @@ class TaskLostError(RemoteException):
 
 
 def _rebuild(cls: type[RemoteException], args: tuple[Any, ...]) -> RemoteException:
-    return cls(*args)
+    # Without __init__, which takes other arguments in a class of a user's.
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__cause__ = _cause_among(args)
+    return error

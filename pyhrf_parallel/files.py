@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 from pyhrf_parallel.places import check_place
 
+_PATIENCE = 10  # seconds after Ctrl-C in which another one does not disturb the clean-up
 _TRIES = 100  # with a pause in between: more time than a process needs to die
 _PAUSE = 0.01  # seconds
 
@@ -55,12 +59,18 @@ def private_directory(parent: str | None = None) -> Iterator[Path]:
     UnsafePlaceError
         If others could put one of theirs in its place.
     """
-    directory = Path(tempfile.mkdtemp(prefix="pyhrf_parallel_", dir=parent)).absolute()
-    try:
-        check_place(directory, "set TMPDIR to a directory of your own")
-        yield directory
-    finally:
-        remove_directory(directory)
+    with _one_interrupt() as interrupt:
+        directory = Path(tempfile.mkdtemp(prefix="pyhrf_parallel_", dir=parent)).absolute()
+        try:
+            try:
+                interrupt.let_through()
+                check_place(directory, "set TMPDIR to a directory of your own")
+                yield directory
+            finally:
+                interrupt.put_off()
+        finally:  # an interrupt just before that is the only one
+            interrupt.put_off()
+            remove_directory(directory)
 
 
 def remove_directory(directory: Path) -> None:
@@ -70,3 +80,49 @@ def remove_directory(directory: Path) -> None:
         if not directory.exists():
             break
         time.sleep(_PAUSE)
+
+
+class _Interrupt:
+    """A handler of SIGINT that raises once: what Ctrl-C makes the caller remove is removed, however often."""
+
+    def __init__(self) -> None:
+        self._putting_off = True
+        self._first: float | None = None
+        self._waiting = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self._first is not None and now - self._first < _PATIENCE:
+            return  # it is being cleaned up already
+        if self._putting_off and self._first is None:
+            self._waiting = True
+            return
+        self._first = now
+        signal.default_int_handler(number, frame)
+
+    def put_off(self) -> None:
+        """Let interrupts wait."""
+        self._putting_off = True
+
+    def let_through(self) -> None:
+        """Let the next interrupt raise, at once if it is waiting."""
+        self._putting_off = False
+        if self._waiting:
+            self._waiting = False
+            self(signal.SIGINT, None)
+
+
+@contextmanager
+def _one_interrupt() -> Iterator[_Interrupt]:
+    """Put Ctrl-C off at first; afterwards it works as before. Where it has another meaning, leave it alone."""
+    interrupt = _Interrupt()
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield interrupt
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        interrupt.let_through()

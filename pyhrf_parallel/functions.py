@@ -17,7 +17,7 @@ from typing import Any
 from pyhrf_parallel.errors import NotShippableError
 from pyhrf_parallel.files import write_then_rename
 
-_by_value_lock = threading.Lock()
+_by_value_lock = threading.RLock()  # what is pickled may map in its __getstate__
 
 
 class MarshalledFunction:

@@ -153,7 +153,8 @@ def remote_map_marshal(
     """Like `remote_map`, for a function that travels as its bare code object.
 
     The other side needs no module that defines it, and the function sees no global name of its module: it
-    has to import what it uses in its own body. Both sides need the same minor version of Python.
+    has to import what it uses in its own body. Both sides need the same minor version of Python. In modes
+    ``'serial'`` and ``'local'``, on the same side, it sees them, as in pyhrf.
 
     Parameters
     ----------
@@ -182,8 +183,9 @@ def remote_map_marshal(
     _check_mode(mode)
     if largs is None and lkwargs is None:
         largs = []
+    marshalled = MarshalledFunction(func)
     work, configuration = prepare(
-        MarshalledFunction(func), largs, lkwargs, n_jobs=n_jobs, on_error=on_error, timeout=timeout,
+        func if mode in ("serial", "local") else marshalled, largs, lkwargs, n_jobs=n_jobs, on_error=on_error, timeout=timeout,
         retries=retries, resources=resources, config=config,
     )  # fmt: skip
     return _run(work, mode, progress, configuration)

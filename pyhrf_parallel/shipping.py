@@ -5,19 +5,21 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import shutil
 import sys
 import types
 import weakref
 import zlib
 from collections import ChainMap
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
 import cloudpickle
 
-from pyhrf_parallel.errors import NotShippableError
+from pyhrf_parallel.errors import NotShippableError, TransferError
 from pyhrf_parallel.files import working_directory
 from pyhrf_parallel.functions import travelling_by_value
 from pyhrf_parallel.payloads import MAGIC, TAIL, map_array
@@ -53,7 +55,7 @@ def write_payload(
     NotShippableError
         For what cannot be pickled, saying which argument of which task.
     """
-    with path.open("xb") as file:
+    with path.open("xb") as file, writing(file):
         os.fchmod(file.fileno(), 0o600)
         file.write(MAGIC)
         shipper = _Shipper(file, large)
@@ -69,6 +71,23 @@ def write_payload(
         }
         place = _segment(file, pickle.dumps(contents, 5))
         file.write(TAIL.pack(*place))
+
+
+@contextmanager
+def writing(file: io.BufferedWriter) -> Iterator[None]:
+    """Say of what went wrong with a file that it is this file's, and what to do."""
+    try:
+        yield
+        file.flush()
+    except OSError as error:
+        path = os.fspath(file.name)
+        free = shutil.disk_usage(os.path.dirname(path)).free / 1e6  # noqa: PTH120  (text)
+        raise TransferError(
+            f"The function and the arguments could not be written to {path}: {error.strerror or error} "
+            f"({free:,.0f} MB are free there); make room, or set TMPDIR to a directory that has more",
+            path=path,
+            reason=error.strerror or str(error),
+        ) from error
 
 
 def _absolute(entries: list[str]) -> list[str]:
@@ -96,7 +115,9 @@ def _blocks(work: Work, shipper: _Shipper) -> Iterator[tuple[int, bytes]]:
         return
     for first in range(0, len(work), _BLOCK):
         part = slice(first, first + _BLOCK)
-        yield first, pickle.dumps((list(map(tuple, work.largs[part])), work.lkwargs[part]), 5)
+        # Plain ones: what the caller's own kind of tuple or dict can do need not pickle.
+        plain = list(map(tuple, work.largs[part])), list(map(dict, work.lkwargs[part]))
+        yield first, pickle.dumps(plain, 5)
 
 
 class _Shipper:
@@ -120,7 +141,7 @@ class _Shipper:
         try:
             with travelling_by_value(func):
                 return self._dumps(func)
-        except NotShippableError:
+        except (NotShippableError, TransferError):
             raise
         except Exception as error:
             raise NotShippableError(
@@ -132,6 +153,8 @@ class _Shipper:
         args, kwargs = tuple(work.largs[index]), dict(work.lkwargs[index])
         try:
             return self._dumps(([args], [kwargs]))
+        except TransferError:
+            raise
         except Exception as error:
             name, value = self._culprit(args, kwargs)
             raise NotShippableError(
@@ -163,7 +186,8 @@ class _Shipper:
         alive, placed = self._placed.get(key, (None, ()))
         # An array made while pickling (by a property, __getstate__) may leave its address to another.
         if alive is None or alive() is None:
-            placed = _place_array(self._file, array)
+            with writing(self._file):
+                placed = _place_array(self._file, array)
             self._placed[key] = (weakref.ref(array), placed)
         return placed
 

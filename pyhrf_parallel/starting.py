@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import sys
 import time
@@ -12,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyhrf_parallel.account import user_name
 from pyhrf_parallel.backends.base import require
 from pyhrf_parallel.cluster.here import RunHere
 from pyhrf_parallel.cluster.layout import Plan
@@ -78,7 +78,7 @@ def describe_run(
         asdict(configuration),
         options,
         {"python": ".".join(map(str, sys.version_info[:3])), "pyhrf_parallel": __version__},
-        f"{getpass.getuser()}@{os.uname().nodename}",
+        f"{user_name()}@{os.uname().nodename}",
         [work.describe(index) for index in range(min(len(work), _REMEMBERED))],
         **more,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import operator
 import os
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,6 +27,7 @@ Kwargs = Mapping[str, Any]
 OnError = Literal["raise", "return"]
 
 _PENDING, _DONE, _FAILED = 0, 1, 2
+_LONGEST_TIMEOUT = 1e8  # seconds, three years: what a timer of the system takes
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,12 @@ def check_options(
         raise OptionError(f"retries must be an integer from 0 on, got {retries!r}")
     if timeout is not None and not _is_duration(timeout):
         raise OptionError(f"timeout must be a positive number of seconds, or None, got {timeout!r}")
-    return Options(n_jobs, "return" if on_error == "return" else "raise", timeout, retries)
+    return Options(
+        None if n_jobs is None else operator.index(n_jobs),  # plain numbers: they go into files
+        "return" if on_error == "return" else "raise",
+        None if timeout is None else min(float(timeout), _LONGEST_TIMEOUT),
+        operator.index(retries),
+    )
 
 
 def _is_integer(value: object) -> bool:

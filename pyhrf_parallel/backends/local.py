@@ -7,6 +7,7 @@ import os
 import warnings
 from collections import Counter
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -75,6 +76,8 @@ class _Processes:
         deaths: Counter[int] = Counter()
         suspects: list[int] = []
         vain = 0
+        if parent:
+            Path(parent).mkdir(parents=True, exist_ok=True)  # as joblib does
         with private_directory(parent) as directory:
             while not outcomes.complete:
                 before = outcomes.settled

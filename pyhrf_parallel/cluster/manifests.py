@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pyhrf_parallel.account import home
 from pyhrf_parallel.errors import RunNotFoundError, UnsafePlaceError
 from pyhrf_parallel.files import write_then_rename
 from pyhrf_parallel.places import check_place, make_private
@@ -76,7 +77,7 @@ def state_directory() -> Path:
     """Return where this package keeps what outlives a process."""
     state = Path(os.environ.get("XDG_STATE_HOME", ""))
     if not state.is_absolute():  # to be ignored, as its specification says
-        state = Path.home() / ".local" / "state"
+        state = home() / ".local" / "state"
     return state / "pyhrf_parallel"
 
 

@@ -8,6 +8,7 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
+from pyhrf_parallel.account import home
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.errors import ConfigurationError
 
@@ -22,7 +23,7 @@ def with_resource(settings: Configuration) -> Configuration:
     """
     if not settings.server_id:
         return settings
-    path = Path(os.environ.get("SOMA_WORKFLOW_CONFIG") or Path.home() / ".soma-workflow.cfg")
+    path = Path(os.environ.get("SOMA_WORKFLOW_CONFIG") or home() / ".soma-workflow.cfg")
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read_string(path.read_text(encoding="utf-8"), source=str(path))

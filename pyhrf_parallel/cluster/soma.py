@@ -13,6 +13,7 @@ import soma_workflow.engine
 from soma_workflow import client, configuration
 from soma_workflow.schedulers import local_scheduler
 
+from pyhrf_parallel.account import user_name
 from pyhrf_parallel.cluster.layout import Plan
 from pyhrf_parallel.cluster.quoting import in_braces
 from pyhrf_parallel.cluster.stages import Job
@@ -34,6 +35,9 @@ _SETUP = "setup.sh"
 
 def make_controller(plan: Plan) -> Any:
     """Start the engine with all its state in the working directory, and none in HOME."""
+    os.environ.setdefault(
+        "LOGNAME", user_name()
+    )  # it asks for the name, and an account may have none
     soma_workflow.engine.refreshment_interval = plan.refresh
     slots = plan.jobs
     scheduler = configuration.LocalSchedulerCfg

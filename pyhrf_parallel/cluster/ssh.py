@@ -9,12 +9,12 @@ import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Self
 
 import paramiko
 from paramiko.ssh_exception import NoValidConnectionsError
 
+from pyhrf_parallel.account import home, user_name
 from pyhrf_parallel.cluster.quoting import remote_command
 from pyhrf_parallel.errors import ClusterConnectionError
 
@@ -69,7 +69,7 @@ def find_address(
     ClusterConnectionError
         If that file cannot be understood.
     """
-    path = Path.home() / ".ssh" / "config"
+    path = home() / ".ssh" / "config"
     try:
         config = paramiko.SSHConfig.from_path(str(path)) if path.exists() else paramiko.SSHConfig()
         entry = config.lookup(server)
@@ -88,7 +88,7 @@ def find_address(
         alias=server,
         host=entry.get("hostname", server),
         port=port,
-        user=user or entry.get("user") or getpass.getuser(),
+        user=user or entry.get("user") or user_name(),
         identity_files=tuple(os.path.expanduser(key) for key in keys),  # noqa: PTH111  (text)
         known_hosts=(*(os.path.expanduser(k) for k in known), "/etc/ssh/ssh_known_hosts"),  # noqa: PTH111
         jump="" if jump.lower() == "none" else jump,

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from pyhrf_parallel.account import home
 from pyhrf_parallel.commands.console import CommandError
 from pyhrf_parallel.configuration import ENVIRONMENT_VARIABLE, Configuration, load_configuration
 
@@ -20,7 +21,7 @@ _KEY = re.compile(r"(?P<indent>\s*)(?P<key>[^#;\[\s][^=:]*?)\s*(?P<sign>[=:])\s*
 def configuration_file() -> Path:
     """Return the file that `load_configuration` reads."""
     named = os.environ.get(ENVIRONMENT_VARIABLE)
-    return Path(named).expanduser() if named else Path.home() / ".pyhrf" / "config.cfg"
+    return Path(named).expanduser() if named else home() / ".pyhrf" / "config.cfg"
 
 
 def read(path: Path) -> tuple[str, Configuration]:

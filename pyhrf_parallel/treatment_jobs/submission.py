@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import secrets
 import socket
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import cloudpickle
 
+from pyhrf_parallel.account import user_name
 from pyhrf_parallel.backends.base import require
 from pyhrf_parallel.cluster.here import RunHere
 from pyhrf_parallel.cluster.layout import Plan
@@ -63,7 +63,7 @@ class Request:
     @property
     def address(self) -> str:
         """Where the cluster reaches this machine, by SSH."""
-        return f"{self.local_user or getpass.getuser()}@{self.local_host or socket.gethostname()}"
+        return f"{self.local_user or user_name()}@{self.local_host or socket.gethostname()}"
 
 
 class Submission:
@@ -161,7 +161,7 @@ class Submission:
             plan = make_plan_here(self._configuration, work)
         else:
             plan = make_plan(self._configuration, work)
-        return replace(plan, name=f"{self._request.label}-{getpass.getuser()}")
+        return replace(plan, name=f"{self._request.label}-{user_name()}")
 
     def _plan(self, described: Sequence[Description]) -> Plan:
         plan = self._base

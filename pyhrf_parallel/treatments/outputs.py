@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import platform
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pyhrf_parallel.account import user_name
 from pyhrf_parallel.treatment_jobs.failures import OK, last_line
 from pyhrf_parallel.treatment_jobs.interface import JobSpan
 from pyhrf_parallel.treatments.analysers import Estimates
@@ -111,7 +111,7 @@ def _provenance(data: FmriData, analyser: Analyser, results: Sequence[Result]) -
         "n_voxels": sum(roi.n_voxels for roi, _, _ in results),
         "n_voxels_dropped": data.n_dropped,
         "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "by": f"{getpass.getuser()}@{platform.node()}",
+        "by": f"{user_name()}@{platform.node()}",
         "versions": {"python": platform.python_version(), "pyhrf_parallel": __version__}
         | {name: version(name) for name in _PACKAGES},
     }

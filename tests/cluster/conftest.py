@@ -94,7 +94,7 @@ ONCE = {
     "test_what_cannot_travel_is_refused_before_anything_runs",
     "test_a_large_array_in_a_closure",
     "test_refusals",
-    "test_it_sees_no_global_name_of_its_module",
+    "test_its_code_alone_travels_to_jobs",
 }
 
 

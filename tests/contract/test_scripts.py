@@ -186,3 +186,43 @@ def test_a_missing_extra_gives_the_pip_line(
     out, _ = script.run(MISSING, mode, module)
     assert f"mode={mode!r} needs {module}" in out
     assert f"pip install 'pyhrf_parallel[{extra}]'" in out
+
+
+LEAVING = """
+import sys
+from pyhrf_parallel.files import private_directory
+
+with private_directory() as directory:
+    for number in range(15000):
+        (directory / str(number)).touch()
+    print("leaving", flush=True)
+print("left", flush=True)
+"""
+
+
+@pytest.mark.parametrize("delay", [0, 0.01, 0.02])
+def test_ctrl_c_while_a_directory_is_removed(script: Script, delay: float) -> None:
+    process = script.start(LEAVING)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "leaving\n"
+    time.sleep(delay)
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.005)
+    out, err = process.communicate(timeout=30)
+    assert "KeyboardInterrupt" in err
+    assert out == ""
+    script.assert_nothing_left()
+
+
+def test_ctrl_c_of_ones_own_is_left_alone(script: Script) -> None:
+    out, _ = script.run("""
+import os, signal
+from pyhrf_parallel.files import private_directory
+
+signal.signal(signal.SIGINT, lambda number, frame: print("mine"))
+with private_directory():
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGINT)
+""")
+    assert out == "mine\nmine\n"

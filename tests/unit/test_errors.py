@@ -71,3 +71,35 @@ def test_the_minimal_error_of_the_original() -> None:
     assert error.args[0] == "Task 3 failed"
     assert str(error) == "Task 3 failed\nKeyError: 'k'"
     assert error.failures == (error,)
+
+
+@pytest.mark.parametrize("args", [(), ("a", "b"), ("a", "b", 3), (1,), ("a", None)])
+def test_it_takes_what_the_original_takes(args: tuple[Any, ...]) -> None:
+    error = RemoteException(*args)
+    assert error.args == args
+    assert str(error) == ("a" if args == ("a", None) else str(Exception(*args)))
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), copy.args, str(copy)) == (RemoteException, args, str(error))
+
+
+class RegionError(RemoteException):
+    """Takes other arguments, and is made as exceptions were in pyhrf's days."""
+
+    def __init__(self, region: int, reason: str) -> None:
+        Exception.__init__(self, f"region {region}: {reason}")
+        self.region = region
+
+
+def test_a_class_of_a_users_travels() -> None:
+    copy = pickle.loads(pickle.dumps(RegionError(3, "empty")))
+    assert type(copy) is RegionError
+    assert (copy.region, str(copy), copy.index) == (3, "region 3: empty", None)
+
+
+def test_a_cause_that_cannot_be_shown_does_not_hide_the_rest() -> None:
+    class BrokenError(Exception):
+        def __str__(self) -> str:
+            raise KeyError("no message")
+
+    error = RemoteException("Task 3 failed", BrokenError(), index=3, call="fit(3)")
+    assert str(error) == "Task 3 failed: fit(3)\nBrokenError, whose message cannot be shown"
