@@ -128,6 +128,14 @@ class KnowsSizes(Protocol):
 
 
 @runtime_checkable
+class ChecksItself(Protocol):
+    """A treatment that can tell, before anything is sent, that it could not succeed."""
+
+    def check(self) -> None:
+        """Raise what is wrong."""
+
+
+@runtime_checkable
 class MakesOutputs(Protocol):
     """A treatment that writes files for people of its results."""
 

@@ -29,7 +29,7 @@ from pyhrf_parallel.tasks import Work, check_options, check_resources
 from pyhrf_parallel.treatment_jobs.collected import Subject
 from pyhrf_parallel.treatment_jobs.estimating import EstimateRegions
 from pyhrf_parallel.treatment_jobs.graph import CONFIG, RESULT, Description
-from pyhrf_parallel.treatment_jobs.interface import Treatment
+from pyhrf_parallel.treatment_jobs.interface import ChecksItself, Treatment
 from pyhrf_parallel.treatment_jobs.preview import TreatmentPreview, preview
 from pyhrf_parallel.treatment_jobs.runs import TREATMENTS, TreatmentRun
 from pyhrf_parallel.treatment_jobs.stages import ask_for_memory, make_stage
@@ -73,6 +73,9 @@ class Submission:
         self, treatments: Mapping[str, Treatment], request: Request, configuration: Configuration
     ) -> None:
         _check(treatments, request)
+        for treatment in treatments.values():
+            if isinstance(treatment, ChecksItself):
+                treatment.check()
         self._treatments = dict(treatments)
         self._request = request
         commands = request.exec_cmd, request.split_cmd

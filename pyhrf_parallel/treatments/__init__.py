@@ -12,7 +12,8 @@ from pyhrf_parallel.lazy import attributes
 TYPE_CHECKING = bool()  # noqa: UP018  (False, and editors do not look at what that leaves out)
 if TYPE_CHECKING:
     from pyhrf_parallel.treatment_jobs.interface import Treatment
-    from pyhrf_parallel.treatments.analysers import Estimates, FIRAnalyser, GLMAnalyser
+    from pyhrf_parallel.treatments.analysers import FIRAnalyser, GLMAnalyser
+    from pyhrf_parallel.treatments.estimates import Estimates
     from pyhrf_parallel.treatments.fmri_data import FmriData, ROIData
     from pyhrf_parallel.treatments.results import load_results
     from pyhrf_parallel.treatments.roi_treatment import ROITreatment
@@ -32,7 +33,7 @@ if not TYPE_CHECKING:  # to type checkers, any other name is an error
     __getattr__, __dir__ = attributes(
         __name__,
         {
-            "Estimates": "treatments.analysers",
+            "Estimates": "treatments.estimates",
             "FIRAnalyser": "treatments.analysers",
             "FmriData": "treatments.fmri_data",
             "GLMAnalyser": "treatments.analysers",

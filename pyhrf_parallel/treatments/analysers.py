@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
-import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,27 +13,12 @@ from nilearn.glm.contrasts import Contrast
 from numpy.typing import NDArray
 
 from pyhrf_parallel.errors import TreatmentDataError
-from pyhrf_parallel.treatments.ar1 import AR1Fit, AR1Models
+from pyhrf_parallel.treatments.ar1 import AR1Fit
+from pyhrf_parallel.treatments.designs import Design, conditions_of, designs_of, response_peaks
+from pyhrf_parallel.treatments.estimates import Estimates
 from pyhrf_parallel.treatments.fmri_data import ROIData
 
 Array = NDArray[np.floating[Any]]
-
-
-@dataclass
-class Estimates:
-    """What an analyser finds in one region.
-
-    Attributes
-    ----------
-    maps : dict of str to ndarray of shape (n_voxels,) or (n_voxels, n_delays)
-        Values of the voxels, one map for each name.
-    responses : DataFrame or None
-        The region's haemodynamic responses: ``condition``, ``delay`` (seconds), ``response`` and
-        ``standard_error`` (percent signal change).
-    """
-
-    maps: dict[str, Array]
-    responses: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -44,7 +26,8 @@ class GLMAnalyser:
     """Effects of each condition and contrast, with a canonical response.
 
     The signal of each voxel is in percent of its mean; the noise is AR(1); drifts are cosines; runs are
-    combined as fixed effects, as nilearn's ``FirstLevelModel`` does it.
+    combined as fixed effects, as nilearn's ``FirstLevelModel`` does it. A column ``modulation`` of the
+    events scales each one, as there.
 
     Parameters
     ----------
@@ -55,6 +38,15 @@ class GLMAnalyser:
         Cut-off of the drifts, in Hz.
     contrasts : mapping of str to (mapping of str to float), optional
         More than the conditions themselves: the weights of conditions, by name.
+
+    Notes
+    -----
+    An effect is percent signal change: how high the response to a single event rises, one that lasts as
+    long as those of its condition (by their median) and has modulation 1. So nilearn's estimate is
+    multiplied by the peak of the regressor of such an event, as MarsBaR does; FSL's Featquery takes the
+    height of the regressor, too. z scores are nilearn's. A contrast is multiplied by the mean of the peaks
+    of its conditions, weighted as they are. If these lie far apart, as those of events of 0 s and blocks of
+    20 s do, it compares strengths per second, which are no percent, and a warning says so.
     """
 
     hrf_model: str = "spm + derivative"
@@ -63,16 +55,23 @@ class GLMAnalyser:
 
     def __call__(self, roi: ROIData) -> Estimates:
         """Return the maps ``NAME_effect`` (percent signal change), ``NAME_variance`` and ``NAME_z``."""
-        designs = list(_designs(roi, self.hrf_model, self.high_pass))
+        designs = list(designs_of(roi, self.hrf_model, self.high_pass))
         fits = [d.models.fit(_percent(s)) for s, d in zip(roi.signals, designs, strict=True)]
-        weights = {name: {name: 1.0} for name in _conditions(roi)} | dict(self.contrasts)
+        weights = {name: {name: 1.0} for name in conditions_of(roi)} | dict(self.contrasts)
+        peaks = response_peaks(roi, self.hrf_model)
         effects = [_fixed_effect(fits, designs, name, each) for name, each in weights.items()]
         maps = {}
         for name, effect, z in zip(weights, effects, _z_scores(effects), strict=True):
-            maps[f"{name}_effect"] = effect.effect_size()
-            maps[f"{name}_variance"] = effect.effect_variance()
+            scale = _scale(weights[name], peaks)
+            maps[f"{name}_effect"] = scale * effect.effect_size()
+            maps[f"{name}_variance"] = scale**2 * effect.effect_variance()
             maps[f"{name}_z"] = z
         return Estimates(maps)
+
+    def map_names(self, roi: ROIData) -> list[str]:
+        """Return the names of the maps, of which a region without voxels is enough."""
+        names = [*conditions_of(roi), *self.contrasts]
+        return [f"{name}_{kind}" for name in names for kind in ("effect", "variance", "z")]
 
 
 @dataclass(frozen=True)
@@ -93,13 +92,13 @@ class FIRAnalyser:
     def __call__(self, roi: ROIData) -> Estimates:
         """Return the region's responses, and of each voxel ``NAME_fir`` and ``NAME_fir_variance``."""
         delays = np.arange(round(self.length / roi.tr) + 1)
-        designs = list(_designs(roi, "fir", self.high_pass, delays))
+        designs = list(designs_of(roi, "fir", self.high_pass, delays))
         signals = [_percent(signals) for signals in roi.signals]
         voxels = [d.models.fit(s) for s, d in zip(signals, designs, strict=True)]
         means = [s.mean(axis=1, keepdims=True) for s in signals]
         region = [d.models.fit(m) for m, d in zip(means, designs, strict=True)]
         maps, rows = {}, []
-        for condition in _conditions(roi):
+        for condition in conditions_of(roi):
             names = [f"{condition}_delay_{delay}" for delay in delays]
             own = [_fixed_effect(voxels, designs, name, {name: 1.0}) for name in names]
             maps[f"{condition}_fir"] = np.column_stack([e.effect_size() for e in own])
@@ -113,90 +112,9 @@ class FIRAnalyser:
         columns = ["condition", "delay", "response", "standard_error"]
         return Estimates(maps, pd.DataFrame(rows, columns=pd.Index(columns)))
 
-
-@dataclass(frozen=True)
-class _Design:
-    """A design, with the names of its regressors."""
-
-    names: list[str]
-    models: AR1Models
-
-
-def _conditions(roi: ROIData) -> list[str]:
-    return sorted({name for table in roi.events for name in table["trial_type"]})
-
-
-def _designs(
-    roi: ROIData,
-    hrf_model: str,
-    high_pass: float,
-    delays: NDArray[np.integer[Any]] | None = None,
-) -> Iterator[_Design]:
-    for run, table in enumerate(roi.events):
-        yield _design(
-            f"run {run}",
-            len(roi.signals[run]),
-            roi.tr,
-            hrf_model,
-            high_pass,
-            _Rows.of(table),
-            _Rows.of(roi.confounds[run]) if roi.confounds else None,
-            None if delays is None else tuple(delays.tolist()),
-        )
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """A table that can be a key."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Any, ...], ...]
-
-    @classmethod
-    def of(cls, table: pd.DataFrame) -> _Rows:
-        known, rows = _seen.get(id(table), (None, None))
-        if rows is None or known is None or known() is not table:
-            rows = cls(tuple(map(str, table)), tuple(table.itertuples(index=False, name=None)))
-            key = id(table)
-            _seen[key] = weakref.ref(table, lambda _: _seen.pop(key, None)), rows
-        return rows
-
-    def table(self) -> pd.DataFrame:
-        return pd.DataFrame(list(self.rows), columns=pd.Index(self.columns))
-
-
-# In a loop, all regions have the same tables.
-_seen: dict[int, tuple[weakref.ref[pd.DataFrame], _Rows]] = {}
-
-
-@lru_cache(maxsize=16)  # a worker gets many regions of the same runs
-def _design(  # noqa: PLR0917  (all that the cache has to know)
-    name: str, n_scans: int, tr: float, hrf_model: str, high_pass: float,
-    events: _Rows, confounds: _Rows | None, delays: tuple[int, ...] | None,
-) -> _Design:  # fmt: skip
-    table = events.table()
-    if delays is not None:
-        # The response is to a whole event, however long. As an event of one TR, an onset between two
-        # scans counts for both in proportion: the response is linear between its delays.
-        table = table.assign(duration=tr)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Matrix is singular")  # an error below
-        warnings.filterwarnings("ignore", "[^:]* null duration")  # these are impulses
-        design: pd.DataFrame = first_level.make_first_level_design_matrix(
-            np.arange(n_scans) * tr,
-            table,
-            hrf_model=hrf_model,
-            high_pass=high_pass,
-            fir_delays=delays,
-            add_regs=None if confounds is None else confounds.table(),
-        )
-    rank = np.linalg.matrix_rank(design)
-    if rank < design.shape[1]:
-        raise TreatmentDataError(
-            f"{name}: {n_scans} scans do not determine {design.shape[1]} regressors (rank {rank}); "
-            "fewer delays, conditions or confounds are needed"
-        )
-    return _Design(list(design.columns), AR1Models(design.to_numpy(np.float64)))
+    def map_names(self, roi: ROIData) -> list[str]:
+        """Return the names of the maps, of which a region without voxels is enough."""
+        return [f"{name}_{kind}" for name in conditions_of(roi) for kind in ("fir", "fir_variance")]
 
 
 def _percent(signals: Array) -> Array:
@@ -204,17 +122,23 @@ def _percent(signals: Array) -> Array:
     return scaled
 
 
+def _scale(weights: Mapping[str, float], peaks: Mapping[str, float]) -> float:
+    """Return what makes a contrast percent signal change: 1 for one of other columns than conditions."""
+    sizes = {name: abs(weight) for name, weight in weights.items() if weight and name in peaks}
+    total = sum(sizes.values())
+    return sum(size * peaks[name] for name, size in sizes.items()) / total if total else 1.0
+
+
 def _fixed_effect(
-    fits: Sequence[AR1Fit], designs: Sequence[_Design], name: str, weights: Mapping[str, float]
+    fits: Sequence[AR1Fit], designs: Sequence[Design], name: str, weights: Mapping[str, float]
 ) -> Contrast:
     """Combine a contrast over the runs that have its conditions."""
     total: Any = None
     n_runs = 0
-    wanted = {condition for condition, weight in weights.items() if weight}
     for fit, design in zip(fits, designs, strict=True):
-        if not wanted or not wanted <= set(design.names):
+        vector = design.weights(weights)
+        if vector is None or not vector.any():
             continue  # a run without events of one of them
-        vector = np.array([weights.get(column, 0.0) for column in design.names])
         contrast = fit.contrast(vector)
         total = contrast if total is None else total + contrast
         n_runs += 1

@@ -36,7 +36,7 @@ class ROIData:
     voxels : ndarray of shape (n_voxels, 3)
         Indices of the voxels in the images.
     events : list of DataFrame
-        For each run: ``onset`` and ``duration`` in seconds, ``trial_type``.
+        For each run: ``onset`` and ``duration`` in seconds, ``trial_type``, and perhaps ``modulation``.
     confounds : list of DataFrame or None
         For each run, shape (n_scans, n_confounds).
     tr : float
@@ -231,6 +231,12 @@ class FmriData:
         """Return a region without its signals, as results have it."""
         events, _ = self.design_tables
         return ROIData(roi_id, [], np.argwhere(self.labels == roi_id), events, None, self.tr)
+
+    def outline(self) -> ROIData:
+        """Return the data without any voxel: what a model depends on."""
+        events, confounds = self.design_tables
+        signals: list[Array] = [np.empty((image.shape[3], 0)) for image in self.images]
+        return ROIData(0, signals, np.empty((0, 3), np.int64), events, confounds, self.tr)
 
     def only(self, regions: Sequence[int]) -> FmriData:
         """Return the data of some regions."""

@@ -33,6 +33,8 @@ class Volume:
         From indices to mm.
     tr : float
         Repetition time in seconds, as its header says; 0 if it does not.
+    knows_sides : bool
+        Whether its header says where left and right are.
     """
 
     suffix = ".nii.gz"
@@ -42,6 +44,8 @@ class Volume:
         self.shape: tuple[int, ...] = image.shape
         self.affine: Array = image.affine
         self._image = image
+        codes = image.get_qform(coded=True)[1], image.get_sform(coded=True)[1]
+        self.knows_sides = any(codes)
         unit = image.header.get_xyzt_units()[1]
         step = float(image.header.get_zooms()[3]) if image.ndim > 3 else 0.0  # noqa: PLR2004
         self.tr = step * {"msec": 1e-3, "usec": 1e-6}.get(unit, 1.0)
@@ -64,6 +68,13 @@ class Volume:
                 ) from error
             yield block
 
+    def mean(self) -> Array:
+        """Return the mean over all scans, some of which are read at a time."""
+        total: Array = np.zeros(self.shape[:3])
+        for block in self.blocks():
+            total += block.sum(axis=3, dtype=np.float64)
+        return total / self.shape[3]
+
     def is_like(self, other: Volume | Surface) -> str:
         """Return why the two do not fit together; empty if they do."""
         if not isinstance(other, Volume) or self.shape[:3] != other.shape[:3]:
@@ -74,7 +85,13 @@ class Volume:
 
     def save_map(self, values: Array, path: Path) -> None:
         """Write values in its space."""
-        image = nib.Nifti1Image(values, self.affine)
+        image = nib.Nifti1Image(values.astype(np.float32), self.affine)
+        for own, given in (
+            (image.set_qform, self._image.get_qform),
+            (image.set_sform, self._image.get_sform),
+        ):
+            matrix, code = given(coded=True)
+            own(self.affine if matrix is None else matrix, int(code))
         image.header.set_xyzt_units("mm", "sec")
         image.to_filename(str(path))
 

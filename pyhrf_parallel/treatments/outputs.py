@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -18,48 +16,96 @@ import pandas as pd
 from pyhrf_parallel.account import user_name
 from pyhrf_parallel.treatment_jobs.failures import OK, last_line
 from pyhrf_parallel.treatment_jobs.interface import JobSpan
-from pyhrf_parallel.treatments.analysers import Estimates
+from pyhrf_parallel.treatments.estimates import Estimates
 from pyhrf_parallel.treatments.fmri_data import FmriData, ROIData
 from pyhrf_parallel.treatments.images import Array
+from pyhrf_parallel.treatments.ledger import write
+from pyhrf_parallel.treatments.naming import file_names
+from pyhrf_parallel.treatments.provenance import Identity, input_checksums, name_of
 from pyhrf_parallel.treatments.report import make_report
-from pyhrf_parallel.treatments.results import Analyser, Result
+from pyhrf_parallel.treatments.results import Analyser, NamesMaps, Result
 from pyhrf_parallel.version import __version__
 
 RESPONSES = "responses.tsv"
 REGIONS = "regions.tsv"
-PROVENANCE = "provenance.json"
+MAPS = "maps.tsv"
 REPORT = "report.html"
 _PACKAGES = ("nibabel", "nilearn", "numpy", "pandas", "scipy")
 
 
-def write_outputs(
-    data: FmriData, analyser: Analyser, results: Sequence[Result], place: Path,
-    timeline: Sequence[JobSpan] = (),
-) -> list[Path]:  # fmt: skip
-    """Write the maps, the responses, a table of the regions, how all of it was made, and a page on it.
+def planned_names(analyser: Any, data: FmriData) -> list[str]:
+    """Return the names of the files that an analysis is going to write, as far as they are known."""
+    names = [MAPS, RESPONSES, REGIONS, REPORT]
+    if not isinstance(analyser, NamesMaps):
+        return names
+    suffix = data.images[0].suffix
+    files = file_names(analyser.map_names(data.outline())).values()
+    return [*names, *(f"{file}{suffix}" for file in files)]
 
-    Returns
-    -------
-    list of Path
-        The files, in the directory `place`. Voxels of no region, and of regions that have failed,
-        are NaN in the maps.
+
+class Outputs:
+    """What a treatment writes besides the list of results, made ready: nothing has been written.
+
+    Voxels of no region, and of regions that have failed, are NaN in the maps. A map is written to another
+    name if there is a file that is not the treatment's own.
+
+    Parameters
+    ----------
+    data : FmriData
+        What was analysed.
+    results : sequence of tuple
+        Of all regions.
+    place : Path
+        The directory.
+    is_foreign : callable
+        Tells of a path whether a file is there that must stay.
     """
-    place.mkdir(parents=True, exist_ok=True)
-    estimates = [(roi, found) for roi, found, _ in results if isinstance(found, Estimates)]
-    space = data.images[0]
-    maps = _maps(estimates, space.shape[:3])
-    files = [
-        _write(place / f"{name}{space.suffix}", partial(space.save_map, values))
-        for name, values in maps.items()
-    ]
-    responses = _responses(estimates)
-    if responses is not None:
-        files.append(_write_table(place / RESPONSES, responses))
-    regions, provenance = _regions(results), _provenance(data, analyser, results)
-    files.append(_write_table(place / REGIONS, regions))
-    files.append(_write_text(place / PROVENANCE, json.dumps(provenance, indent=2)))
-    page = make_report(data, maps, responses, regions, provenance, timeline=timeline)
-    return [*files, _write_text(place / REPORT, page)]
+
+    def __init__(
+        self, data: FmriData, results: Sequence[Result], place: Path,
+        is_foreign: Callable[[Path], bool],
+    ) -> None:  # fmt: skip
+        self._data, self._results, self._place = data, results, place
+        self._space = data.images[0]
+        estimates = [
+            (roi, found) for roi, found, report in results
+            if report == OK and isinstance(found, Estimates)
+        ]  # fmt: skip
+        self._maps = _maps(estimates, self._space.shape[:3])
+        self._responses = _responses(estimates)
+        suffix = self._space.suffix
+        there = place.iterdir() if place.is_dir() else ()
+        taken = [
+            path.name.removesuffix(suffix)
+            for path in there if path.name.endswith(suffix) and is_foreign(path)
+        ]  # fmt: skip
+        self._files = {
+            name: place / f"{file}{suffix}" for name, file in file_names(self._maps, taken).items()
+        }
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files."""
+        tables = [REGIONS, REPORT]
+        tables += [RESPONSES] * (self._responses is not None) + [MAPS] * bool(self._files)
+        return [*self._files.values(), *(self._place / name for name in tables)]
+
+    def write(self, told: Mapping[str, Any], timeline: Sequence[JobSpan]) -> None:
+        """Write the maps, tables of the responses, the regions and the maps, and a page on all of it."""
+        for name, path in self._files.items():
+            values = self._maps[name]
+            write(path, partial(self._space.save_map, values), 4 * values.size)
+        if self._files:
+            rows = [(name, path.name) for name, path in self._files.items()]
+            _write_table(self._place / MAPS, pd.DataFrame(rows, columns=pd.Index(["map", "file"])))
+        if self._responses is not None:
+            _write_table(self._place / RESPONSES, self._responses)
+        regions = _regions(self._results)
+        _write_table(self._place / REGIONS, regions)
+        page = make_report(
+            self._data, self._maps, self._responses, regions, dict(told), timeline=timeline
+        )
+        _write_text(self._place / REPORT, page)
 
 
 def _maps(
@@ -99,9 +145,12 @@ def _regions(results: Sequence[Result]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=pd.Index(["region", "n_voxels", "status", "reason"]))
 
 
-def _provenance(data: FmriData, analyser: Analyser, results: Sequence[Result]) -> dict[str, Any]:
+def tell_provenance(
+    data: FmriData, analyser: Analyser, identity: Identity, results: Sequence[Result]
+) -> dict[str, Any]:
+    """Return how results were made, for people."""
     return {
-        "analyser": repr(analyser),
+        "analyser": name_of(analyser),
         "bold": list(data.bold),
         "parcellation": data.parcellation,
         "events": list(data.events),
@@ -114,23 +163,13 @@ def _provenance(data: FmriData, analyser: Analyser, results: Sequence[Result]) -
         "by": f"{user_name()}@{platform.node()}",
         "versions": {"python": platform.python_version(), "pyhrf_parallel": __version__}
         | {name: version(name) for name in _PACKAGES},
+        "sha256": input_checksums(data, identity),
     }
 
 
-def _write_table(path: Path, table: pd.DataFrame) -> Path:
-    return _write(path, partial(table.to_csv, sep="\t", index=False, na_rep="n/a"))
+def _write_table(path: Path, table: pd.DataFrame) -> None:
+    _write_text(path, table.to_csv(sep="\t", index=False, na_rep="n/a"))
 
 
-def _write_text(path: Path, text: str) -> Path:
-    return _write(path, lambda part: part.write_text(text, encoding="utf-8"))
-
-
-def _write(path: Path, save: Callable[[Path], object]) -> Path:
-    """Save under a temporary name of the same kind first: a file with its real name is complete."""
-    part = path.with_name(f".part-{os.getpid()}-{path.name}")
-    try:
-        save(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+def _write_text(path: Path, text: str) -> None:
+    write(path, lambda part: part.write_text(text, encoding="utf-8"), len(text))

@@ -5,25 +5,23 @@ from __future__ import annotations
 import base64
 import html
 import io
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from mpl_toolkits.mplot3d.art3d import Poly3DCollection
-from numpy.typing import NDArray
 
 from pyhrf_parallel.treatment_jobs.failures import OK
 from pyhrf_parallel.treatment_jobs.interface import JobSpan
-from pyhrf_parallel.treatments.images import Array, Surface, load_mesh
+from pyhrf_parallel.treatments.brain import draw_slices, draw_surface
+from pyhrf_parallel.treatments.images import Array, Surface, Volume, load_mesh
+from pyhrf_parallel.treatments.naming import shown
 
 if TYPE_CHECKING:
     from pyhrf_parallel.treatments.fmri_data import FmriData
 
-_SLICES = 7
 _PANELS = 12  # regions whose responses are drawn
 _LABELLED = 0.025  # of the whole time: a region's bar that has room for its label
 _CERTAINTY = 1.96  # standard errors to each side: 95 % of a normal distribution
@@ -61,7 +59,7 @@ def make_report(
         When jobs ran.
     """
     failed = regions[regions["status"] != OK]
-    summary = f"{len(regions)} regions, {regions['n_voxels'].sum()} voxels"
+    summary = f"{_count(len(regions), 'region')}, {_count(int(regions['n_voxels'].sum()), 'voxel')}"
     parts = [f"<h1>Treatment by region</h1><p>{summary}. {html.escape(provenance['analyser'])}</p>"]
     parts.append(_failures(failed))
     parts += _maps(maps, data)
@@ -83,10 +81,16 @@ def _failures(failed: pd.DataFrame) -> str:
     if failed.empty:
         return "<p>All regions were analysed.</p>"
     rows = [
-        (f"region {row.region}", f"{row.n_voxels} voxels: {row.reason}")
-        for row in failed.itertuples()
+        (f"region {region}", f"{_count(int(n_voxels), 'voxel')}: {reason}")
+        for region, n_voxels, reason in zip(
+            failed["region"], failed["n_voxels"], failed["reason"], strict=True
+        )
     ]
-    return f'<h2 class="failed">{len(failed)} regions failed</h2>{_table(rows)}'
+    return f'<h2 class="failed">{_count(len(failed), "region")} failed</h2>{_table(rows)}'
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _table(rows: Sequence[tuple[str, Any]]) -> str:
@@ -106,62 +110,23 @@ def _text(value: Any) -> str:
 def _maps(maps: dict[str, Array], data: FmriData) -> list[str]:
     space = data.images[0]
     single = {name: values for name, values in maps.items() if values.ndim == 3}  # noqa: PLR2004
-    shown = {name: values for name, values in single.items() if name.endswith("_z")} or single
-    if not shown:
+    drawn = {name: values for name, values in single.items() if name.endswith("_z")} or single
+    if not drawn:
         return []
     if isinstance(space, Surface):
         if data.mesh is None:
             return ["<h2>Maps</h2><p>Without a mesh, maps of a surface are not drawn.</p>"]
         mesh = load_mesh(data.mesh)
-        figures = [_figure(_draw_surface(v[:, 0, 0], *mesh), name) for name, v in shown.items()]
+        figures = [_figure(draw_surface(v[:, 0, 0], *mesh), name) for name, v in drawn.items()]
         return ["<h2>Maps, on the mesh</h2>", *figures]
-    background = np.mean([image.values().mean(axis=3) for image in data.images], axis=0)
-    figures = [_figure(_draw_map(values, background), name) for name, values in shown.items()]
-    return ["<h2>Maps, on the mean BOLD image</h2>", *figures]
-
-
-def _draw_surface(values: Array, points: Array, triangles: NDArray[np.integer[Any]]) -> Figure:
-    """Draw a mesh from both sides, each triangle with the mean of its vertices."""
-    of_triangles = values[triangles].mean(axis=1)
-    limit = float(np.nanmax(np.abs(values), initial=0)) or 1.0
-    colours = ScalarMappable(Normalize(-limit, limit), "RdBu_r")
-    faces = colours.to_rgba(np.ma.masked_invalid(of_triangles))
-    faces[~np.isfinite(of_triangles)] = (0.85, 0.85, 0.85, 1)
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    axes = figure.subplots(1, 2, subplot_kw={"projection": "3d"})
-    for axis, azimuth in zip(axes, (0, 180), strict=True):
-        axis.add_collection3d(Poly3DCollection(points[triangles], facecolors=faces))
-        for side, bounds in zip(
-            "xyz", np.column_stack([points.min(0), points.max(0)]), strict=True
-        ):
-            getattr(axis, f"set_{side}lim")(*bounds)
-        axis.set_box_aspect(np.ptp(points, axis=0) + 1e-9)
-        axis.view_init(elev=0, azim=azimuth)
-        axis.set_axis_off()
-    figure.colorbar(colours, ax=list(axes), shrink=0.7)
-    return figure
-
-
-def _draw_map(values: Array, background: Array) -> Figure:
-    """Draw axial slices through what the map covers."""
-    inside = np.flatnonzero(np.isfinite(values).any(axis=(0, 1)))
-    levels = (
-        np.unique(np.linspace(inside[0], inside[-1], _SLICES).round().astype(int))
-        if len(inside)
-        else [values.shape[2] // 2]
+    background = np.mean([i.mean() for i in data.images if isinstance(i, Volume)], axis=0)
+    figures = [_figure(draw_slices(v, background, space), name) for name, v in drawn.items()]
+    note = (
+        "L and R are the left and the right of the subject."
+        if space.knows_sides
+        else ("The images do not say which side is left: they have neither a qform nor an sform.")
     )
-    limit = float(np.nanmax(np.abs(values), initial=0)) or 1.0
-    figure = Figure(figsize=(1.7 * len(levels) + 1, 2.3), layout="constrained")
-    axes = figure.subplots(1, len(levels), squeeze=False)[0]
-    for axis, level in zip(axes, levels, strict=True):
-        axis.imshow(background[:, :, level].T, origin="lower", cmap="gray")
-        shown = axis.imshow(
-            values[:, :, level].T, origin="lower", cmap="RdBu_r", vmin=-limit, vmax=limit
-        )
-        axis.set_title(f"slice {level}", fontsize="small")
-        axis.set_axis_off()
-    figure.colorbar(shown, ax=list(axes), shrink=0.8)
-    return figure
+    return ["<h2>Maps, on the mean BOLD image</h2>", f"<p>{note}</p>", *figures]
 
 
 def _draw_responses(responses: pd.DataFrame) -> Figure:
@@ -169,14 +134,16 @@ def _draw_responses(responses: pd.DataFrame) -> Figure:
     regions = sizes.nlargest(_PANELS).index.sort_values()
     columns = min(3, len(regions))
     rows = -(-len(regions) // columns)
-    figure = Figure(figsize=(3.2 * columns + 1.5, 2.4 * rows + 0.6), layout="constrained")
+    longest = max(len(shown(str(name))) for name in responses["condition"])
+    legend = max(1.5, 0.6 + 0.09 * longest)  # inches
+    figure = Figure(figsize=(3.2 * columns + legend, 2.4 * rows + 0.6), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
     for axis, region in zip(axes, regions, strict=False):
         axis.set_title(f"region {region}, {sizes[region]} voxels", fontsize="medium")
         axis.axhline(0, color="0.8", lw=0.8)
         for condition, one in responses[responses["region"] == region].groupby("condition"):
             delay, response = one["delay"], one["response"]
-            (line,) = axis.plot(delay, response, ".-", label=condition)
+            (line,) = axis.plot(delay, response, ".-", label=shown(str(condition)))
             band = _CERTAINTY * one["standard_error"]
             axis.fill_between(
                 delay, response - band, response + band, color=line.get_color(), alpha=0.2, lw=0
@@ -232,7 +199,11 @@ def _tell_times(timeline: Sequence[JobSpan]) -> str:
 
 def _figure(figure: Figure, caption: str) -> str:
     content = io.BytesIO()
-    figure.savefig(content, format="png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "Glyph"
+        )  # of a name: it is in the caption or the tables, too
+        figure.savefig(content, format="png")
     text, encoded = html.escape(caption), base64.b64encode(content.getvalue()).decode()
     return (
         f'<figure><img alt="{text}" src="data:image/png;base64,{encoded}">'

@@ -7,16 +7,33 @@ import pickle
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from pyhrf_parallel.files import write_then_rename
 from pyhrf_parallel.treatment_jobs.failures import OK
 from pyhrf_parallel.treatment_jobs.region_files import PROTOCOL, result_path
-from pyhrf_parallel.treatments.fmri_data import ROIData
+from pyhrf_parallel.treatments.fmri_data import FmriData, ROIData
+from pyhrf_parallel.treatments.ledger import write
 
 Analyser = Callable[[ROIData], Any]
 #: The region, what its analysis returned, and `OK` or why it returned nothing.
 Result = tuple[ROIData, Any, str]
+
+
+@runtime_checkable
+class ChecksData(Protocol):
+    """An analyser that can tell, before anything is analysed, that it could analyse no region."""
+
+    def check(self, data: FmriData) -> None:
+        """Raise what is wrong with the data or with the analyser itself."""
+
+
+@runtime_checkable
+class NamesMaps(Protocol):
+    """An analyser that knows which maps it will make."""
+
+    def map_names(self, roi: ROIData) -> list[str]:
+        """Return their names, which no voxel is needed for."""
 
 
 def analyse_region(analyser: Analyser, roi: ROIData) -> Result:
@@ -79,6 +96,18 @@ def _dumps(result: Result) -> bytes:
 
         dumped: bytes = cloudpickle.dumps(result, PROTOCOL)
         return dumped
+
+
+def dump_results(results: Iterable[Result], path: Path) -> None:
+    """Write the list of results.
+
+    Raises
+    ------
+    TreatmentError
+        If it cannot be written, naming the file.
+    """
+    content = pickle.dumps(list(results), 5)
+    write(path, lambda part: part.write_bytes(content), len(content))
 
 
 def load_results(path: str | os.PathLike[str]) -> list[Result]:

@@ -21,11 +21,15 @@ from pyhrf_parallel.treatment_jobs.interface import JobSpan
 from pyhrf_parallel.treatment_jobs.region_files import PROTOCOL, data_name
 from pyhrf_parallel.treatment_jobs.runs import TreatmentRun
 from pyhrf_parallel.treatments.fmri_data import FmriData, ROIData
+from pyhrf_parallel.treatments.ledger import PROVENANCE, Ledger
+from pyhrf_parallel.treatments.provenance import Identity, differences, identify
 from pyhrf_parallel.treatments.results import (
     Analyser,
+    ChecksData,
     EstimateFile,
     Result,
     analyse_region,
+    dump_results,
     failures,
     load_results,
 )
@@ -81,6 +85,8 @@ class ROITreatment:
         # Of a part: the whole treatment, and the results that it has already.
         self._whole_treatment: ROITreatment | None = None
         self._kept: dict[int, Result] = {}
+        self._is_checked = False
+        self._identity: Identity | None = None  # of the analysis that was checked
 
     @classmethod
     def from_xml(cls, text: str) -> Self:
@@ -231,8 +237,9 @@ class ROITreatment:
         """
         if parallel not in _MODES:
             raise ValueError(f"parallel is {parallel!r}; accepted: None, 'local', 'cluster'")
-        self._check_output()
+        self.check()
         kept = self._load_kept() if retry_failed else {}
+        self._begin()
         wanted = [roi_id for roi_id in self.fmri_data.roi_ids if roi_id not in kept]
         failed: list[Failure] = []
         found: dict[int, Result] = {}
@@ -279,7 +286,8 @@ class ROITreatment:
         -------
         TreatmentRun
         """
-        self._check_output()
+        self.check()
+        self._begin()
         return self._submit(
             n_jobs=n_jobs, rois_per_job=rois_per_job, resources=resources,
             retries=retries, config=config,
@@ -292,9 +300,10 @@ class ROITreatment:
 
     def _part(self, wanted: list[int], kept: dict[int, Result]) -> ROITreatment:
         """Return the treatment of some regions; the others have results."""
-        if not kept:
-            return copy.copy(self)
         part = copy.copy(self)
+        part._is_checked = True  # noqa: SLF001
+        if not kept:
+            return part
         part._whole_treatment, part._kept = self, kept  # noqa: SLF001
         part.fmri_data = self.fmri_data.only(wanted)
         part.result_dump_file = str(self._retried_path)
@@ -358,16 +367,24 @@ class ROITreatment:
         results = [self._whole(i, result) for i, result in zip(ids, results, strict=True)]
         if self._whole_treatment is not None:
             return self._output_with_kept(dict(zip(ids, results, strict=True)))
-        self.result_path.parent.mkdir(parents=True, exist_ok=True)
-        write_then_rename(self.result_path, pickle.dumps(list(results), 5))
-        if not self.make_outputs:
-            return [self.result_path]
-        from pyhrf_parallel.treatments.outputs import write_outputs  # with all that draws
+        # With all that draws.
+        from pyhrf_parallel.treatments.outputs import Outputs, tell_provenance
 
-        made = write_outputs(
-            self.fmri_data, self.analyser, results, Path(self.output_dir), self.timeline
-        )
-        return [self.result_path, *made]
+        ledger = self._ledger()
+        ledger.check((), self.fmri_data.files, has_result=self._identity is not None)
+        identity = self._identity or identify(self.fmri_data, self.analyser)
+        outputs = None
+        paths = [self.result_path]
+        if self.make_outputs:
+            outputs = Outputs(self.fmri_data, results, Path(self.output_dir), ledger.is_foreign)
+            paths += outputs.paths
+        ledger.claim(paths, identity)
+        dump_results(results, self.result_path)
+        told = tell_provenance(self.fmri_data, self.analyser, identity, results)
+        if outputs is not None:
+            outputs.write(told, self.timeline)
+        ledger.finish(paths, identity, told)
+        return [*paths, ledger.path]
 
     def _output_with_kept(self, found: dict[int, Result]) -> list[Path]:
         """Write the results of the whole treatment, of which this one is a part."""
@@ -379,14 +396,58 @@ class ROITreatment:
         self.result_path.unlink(missing_ok=True)
         return written
 
-    def _check_output(self) -> None:
-        """Find out before hours of work whether their result can be written."""
+    def check(self) -> None:
+        """Find out before hours of work what could not succeed; write nothing.
+
+        Raises
+        ------
+        TreatmentDataError
+            If the data cannot be analysed as they are, or not by this analyser.
+        TreatmentError
+            If results could not be written, or would replace files that are no results of this library.
+        """
+        if self._is_checked:
+            return
         for directory in (Path(self.output_dir), self.result_path.parent):
             existing = next(place for place in (directory, *directory.parents) if place.exists())
             if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
                 raise TreatmentError(f"{directory} cannot be written to ({existing} does not let)")
+        self.fmri_data.check()
+        analyser: Any = self.analyser
+        if isinstance(analyser, ChecksData):
+            analyser.check(self.fmri_data)
+        names: list[str] = []
+        if self.make_outputs:
+            from pyhrf_parallel.treatments.outputs import planned_names
+
+            names = planned_names(self.analyser, self.fmri_data)
+        self._ledger().check(names, self.fmri_data.files)
+        self._identity = identify(self.fmri_data, analyser)
+
+    def _ledger(self) -> Ledger:
+        result = self.result_path.absolute()
+        with_outputs = Path(self.output_dir) / PROVENANCE
+        alone = result.with_name(f"{result.name}.{PROVENANCE}")
+        own, other = (with_outputs, alone) if self.make_outputs else (alone, with_outputs)
+        return Ledger(own, result, other)
+
+    def _begin(self) -> None:
+        """Note that results are to come, and of which analysis: one that was killed is known, too."""
+        assert self._identity is not None  # noqa: S101
+        self._ledger().claim([self.result_path.absolute()], self._identity)
 
     def _load_kept(self) -> dict[int, Result]:
+        """Return what an earlier run of the same analysis has found."""
         if not self.result_path.exists():
             return {}
+        earlier, now = self._ledger().earlier, identify(self.fmri_data, self.analyser)
+        told: list[str] = []
+        for identity in (earlier.get("identity"), earlier.get("unfinished")):
+            if identity is not None:
+                told += differences(identity, now, self.fmri_data)
+        if told:
+            raise TreatmentError(
+                f"{self.result_path} is of another analysis ({'; '.join(dict.fromkeys(told))}): retry_failed=True "
+                "would mix the two; without it, all regions are analysed"
+            )
         return {r[0].roi_id: r for r in load_results(self.result_path) if r[2] == OK}

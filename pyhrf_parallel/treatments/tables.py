@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import pandas as pd
 from pyhrf_parallel.errors import TreatmentDataError
 
 _COLUMNS = ["onset", "duration", "trial_type"]
-_PARADIGM = ["session", "trial_type", "onset", "duration", "amplitude"]
+_MODULATION = "modulation"
+_PARADIGM = ["session", "trial_type", "onset", "duration", _MODULATION]
 
 
 def read_events(path: Path, run: int, n_runs: int) -> pd.DataFrame:
@@ -20,7 +22,8 @@ def read_events(path: Path, run: int, n_runs: int) -> pd.DataFrame:
     ----------
     path : Path
         A BIDS ``events.tsv`` of the run, or a paradigm ``.csv`` of pyhrf, which has no heading and the
-        columns session, trial type, onset and, if wanted, duration and amplitude.
+        columns session, trial type, onset and, if wanted, duration and amplitude (its word for
+        modulation).
     run : int
         Its number, from 0 on: the session of a paradigm that has several.
     n_runs : int
@@ -29,7 +32,8 @@ def read_events(path: Path, run: int, n_runs: int) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        With the columns ``onset`` and ``duration`` (seconds) and ``trial_type``.
+        With the columns ``onset`` and ``duration`` (seconds) and ``trial_type``, and ``modulation`` if the
+        file has it. A warning names columns that are not used.
 
     Raises
     ------
@@ -40,20 +44,34 @@ def read_events(path: Path, run: int, n_runs: int) -> pd.DataFrame:
     missing = [name for name in _COLUMNS if name not in table]
     if missing:
         raise TreatmentDataError(f"{path}: no column {', '.join(missing)}; found {list(table)}")
-    events: pd.DataFrame = table[_COLUMNS].copy()
-    for name in ("onset", "duration"):
+    used = [*_COLUMNS, _MODULATION] if _MODULATION in table else _COLUMNS
+    _tell_unused(path, [str(name) for name in table if name not in {*used, "session"}])
+    events: pd.DataFrame = table[used].copy()
+    numbers = [name for name in used if name != "trial_type"]
+    for name in numbers:
         events[name] = pd.to_numeric(events[name], errors="coerce")
     if events.empty:
         raise TreatmentDataError(f"{path}: no event of run {run}")
-    wrong = events.isna().any(axis=1) | ~np.isfinite(events["onset"])
+    infinite = ~np.isfinite(events[numbers].to_numpy(np.float64)).all(axis=1)
+    wrong = infinite | events["trial_type"].isna().to_numpy() | (events["duration"] < 0).to_numpy()
     if wrong.any():
         line = int(np.flatnonzero(wrong)[0])
+        modulation = ", and a modulation (1: as it is)" if _MODULATION in used else ""
         raise TreatmentDataError(
-            f"{path}: event {line} needs onset and duration in seconds and a trial_type, "
-            f"and is {table.iloc[line].to_dict()}"
+            f"{path}: event {line} needs an onset and a duration >= 0 in seconds and a trial_type"
+            f"{modulation}, and is {table.iloc[line].to_dict()}"
         )
     events["trial_type"] = events["trial_type"].astype(str)
     return events.reset_index(drop=True)
+
+
+def _tell_unused(path: Path, names: list[str]) -> None:
+    if names:
+        warnings.warn(
+            f"{path}: the analysis does not use the columns {', '.join(names)}; it uses "
+            f"{', '.join(_COLUMNS)} and {_MODULATION}",
+            stacklevel=2,
+        )
 
 
 def read_confounds(path: Path, n_scans: int) -> pd.DataFrame:

@@ -95,7 +95,7 @@ def test_a_failed_region_and_again(subject: Subject, tmp_path: Path) -> None:
     treatment = ROITreatment(subject.data(), fails_once, tmp_path / "out")
     with pytest.raises(TreatmentError, match=r"region 2 \(40 voxels\): ValueError: no HRF fits"):
         treatment.run("cluster", n_jobs=1)
-    assert "1 regions failed" in (tmp_path / "out" / "report.html").read_text()
+    assert "1 region failed" in (tmp_path / "out" / "report.html").read_text()
     found = treatment.run("cluster", retry_failed=True)
     assert [value for _, value, _ in found] == [7, 2, 30]
     assert ran.read_text() == "7 2 30 2 "
@@ -129,7 +129,7 @@ def test_a_retry_that_is_collected_elsewhere(
         assert run_command(["collect", run.run_id]) == 0
     assert treatment.already_done()
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "mean.nii.gz", "provenance.json", "regions.tsv", "report.html", "result.pck",
+        "maps.tsv", "mean.nii.gz", "provenance.json", "regions.tsv", "report.html", "result.pck",
     ]  # fmt: skip
     means = nib.load(tmp_path / "out" / "mean.nii.gz").get_fdata()
     assert np.isfinite(means[treatment.fmri_data.labels != 0]).all()

@@ -114,6 +114,19 @@ def no_onset(subject: Subject) -> FmriData:
     return subject.data(events=[path, path])
 
 
+def negative_duration(subject: Subject) -> FmriData:
+    path = subject.place / "back.tsv"
+    path.write_text("onset\tduration\ttrial_type\n3\t-1\taudio\n")
+    return subject.data(events=[path, path])
+
+
+def unknown_modulation(subject: Subject) -> FmriData:
+    path = subject.place / "mod.tsv"
+    lines = ("onset\tduration\ttrial_type\tmodulation", "3\t1\taudio\t2", "9\t1\taudio\tn/a")
+    path.write_text("\n".join(lines))
+    return subject.data(events=[path, path])
+
+
 def no_column(subject: Subject) -> FmriData:
     path = subject.place / "column.tsv"
     path.write_text("onset\tduration\n3\t1\n")
@@ -165,7 +178,9 @@ def unknown_region(subject: Subject) -> FmriData:
         (spoil_labels, r"parcellation.nii.gz: its labels are not whole numbers"),
         (no_regions, r"no region has a voxel with a usable signal"),
         (late_onset, r"late.tsv: onsets from 200 to 200 s, and the scans are from 0 to 180 s"),
-        (no_onset, r"none.tsv: event 1 needs onset and duration in seconds"),
+        (no_onset, r"none.tsv: event 1 needs an onset and a duration >= 0 in seconds"),
+        (negative_duration, r"back.tsv: event 0 needs an onset and a duration >= 0"),
+        (unknown_modulation, r"mod.tsv: event 1 needs .*, and a modulation \(1: as it is\)"),
         (no_column, r"column.tsv: no column trial_type"),
         (sessions, r"one.csv: 1 sessions for 2 BOLD runs"),
         (few_events, r"2 BOLD runs, 3 files of events"),

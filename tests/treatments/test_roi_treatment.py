@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from nilearn.glm.first_level import FirstLevelModel
+from nilearn.glm.first_level import FirstLevelModel, compute_regressor
 from nilearn.maskers import NiftiMasker
 
 from pyhrf_parallel.errors import TreatmentDataError, TreatmentError
@@ -52,6 +52,16 @@ def nilearn_model(data: FmriData, hrf_model: str) -> Any:
     return FirstLevelModel(t_r=data.tr, hrf_model=hrf_model, mask_img=masker, slice_time_ref=0)
 
 
+def peak_of_an_event(hrf_model: str, tr: float, duration: float) -> float:
+    """Return how high nilearn's regressor of one event rises, at its best moment between scans."""
+    times = np.arange(60) * tr
+    regressors = [
+        compute_regressor(np.array([[20 + late], [duration], [1.0]]), hrf_model, times)[0][:, 0]
+        for late in np.arange(0, tr, tr / 50)
+    ]
+    return float(np.max(regressors))
+
+
 @pytest.mark.filterwarnings("ignore")  # nilearn's of this test's own use of it
 def test_the_glm_is_that_of_nilearn(real_data: Path, tmp_path: Path) -> None:
     data = real_subject(real_data)
@@ -60,6 +70,8 @@ def test_the_glm_is_that_of_nilearn(real_data: Path, tmp_path: Path) -> None:
     model = nilearn_model(data, "glover + derivative")
     model.fit(data.bold[0], events=data.design_tables[0][0])
     inside = data.labels != 0
+    peak = peak_of_an_event("glover", 2.4, 0.0)
+    scale = {"effect": peak, "variance": peak**2}
     for name, weights in {"audio": "audio", "audio-video": "audio-video"}.items():
         found = model.compute_contrast(weights, output_type="all")
         for ours, theirs in (
@@ -67,7 +79,7 @@ def test_the_glm_is_that_of_nilearn(real_data: Path, tmp_path: Path) -> None:
             ("variance", "effect_variance"),
             ("z", "z_score"),
         ):
-            expected = found[theirs].get_fdata()[inside]
+            expected = found[theirs].get_fdata()[inside] * scale.get(ours, 1.0)
             values = image(tmp_path / f"{name}_{ours}.nii.gz")[inside]
             np.testing.assert_allclose(values, expected, rtol=1e-6, atol=1e-6)
 
@@ -80,6 +92,7 @@ def test_several_runs_are_combined_as_nilearn_does(subject: Subject, tmp_path: P
     model.fit(list(data.bold), events=data.design_tables[0])
     for ours, theirs in (("effect", "effect_size"), ("z", "z_score")):
         expected = model.compute_contrast("video", output_type=theirs).get_fdata()
+        expected *= peak_of_an_event("spm", 2.0, 1.0) if ours == "effect" else 1.0
         values = image(tmp_path / "out" / f"video_{ours}.nii.gz")
         np.testing.assert_allclose(values, expected, rtol=1e-6, atol=1e-6)
 
@@ -105,7 +118,7 @@ def test_outputs(subject: Subject, tmp_path: Path) -> None:
     data, out = subject.data(), tmp_path / "out"
     results = ROITreatment(data, FIRAnalyser(length=16), out).run()
     assert sorted(path.name for path in out.iterdir()) == [
-        "audio_fir.nii.gz", "audio_fir_variance.nii.gz", "provenance.json", "regions.tsv",
+        "audio_fir.nii.gz", "audio_fir_variance.nii.gz", "maps.tsv", "provenance.json", "regions.tsv",
         "report.html", "responses.tsv", "result.pck", "video_fir.nii.gz", "video_fir_variance.nii.gz",
     ]  # fmt: skip
     fir = nib.load(out / "audio_fir.nii.gz")
@@ -187,16 +200,20 @@ def test_a_region_whose_process_dies(how: Any, subject: Subject, tmp_path: Path)
 
 def test_only_failed_regions_are_run_again(subject: Subject, tmp_path: Path) -> None:
     out, data = tmp_path / "out", subject.data()
-    with pytest.raises(TreatmentError):
-        ROITreatment(data, analyses.fail_in_2, out).run()
-    seen = []
+    ran, mark = tmp_path / "ran", tmp_path / "mark"
 
-    def again(roi: ROIData) -> Estimates:
-        seen.append(roi.roi_id)
+    def fail_at_first(roi: ROIData) -> Estimates:
+        with ran.open("a") as file:
+            file.write(f"{roi.roi_id} ")
+        if roi.roi_id == 2 and not mark.exists():
+            raise ValueError("no HRF fits")
         return analyses.mean_signal(roi)
 
-    results = ROITreatment(data, again, out).run(retry_failed=True)
-    assert seen == [2]
+    with pytest.raises(TreatmentError):
+        ROITreatment(data, fail_at_first, out).run()
+    mark.touch()
+    results = ROITreatment(data, fail_at_first, out).run(retry_failed=True)
+    assert ran.read_text() == "7 2 30 2 "
     assert [report for _, _, report in results] == ["ok"] * 3
     assert np.isfinite(image(out / "mean.nii.gz")[subject.labels != 0]).all()
 
