@@ -31,6 +31,16 @@ class Claims:
             file.write(content)
         return cls(path)
 
+    def give_back(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Let others take ranges that a dead worker had taken."""
+        with open(self._path, "r+b", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            content = file.read()
+            workers, current, _start = _HEAD.unpack_from(content)
+            os.pwrite(file.fileno(), b"".join(_RANGE.pack(*r) for r in ranges), len(content))
+            if current == (len(content) - _HEAD.size) // _RANGE.size:  # all had been taken
+                os.pwrite(file.fileno(), _HEAD.pack(workers, current, ranges[0][0]), 0)
+
     def take(self, size: int) -> tuple[int, int] | None:
         """Take at most `size` consecutive tasks; fewer near the end, so that workers end together."""
         with open(self._path, "r+b", buffering=0) as file:

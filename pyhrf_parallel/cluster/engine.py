@@ -23,24 +23,21 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from soma_workflow import constants
-
 from pyhrf_parallel.cluster import slurm, soma
+from pyhrf_parallel.cluster.jobs import JobTable
 from pyhrf_parallel.cluster.layout import EARLIER, ENGINE_LOG, RECORDS, JobRow, Plan, State
 from pyhrf_parallel.cluster.stages import Job, StageRun, WholeMap, make_stages
+from pyhrf_parallel.cluster.takeover import Takeover, find_tasks
 from pyhrf_parallel.files import checksum, remove_directory
 from pyhrf_parallel.processes import adopt_orphans, kill_descendants
 from pyhrf_parallel.records import PART, RecordFile, RecordStream, is_return, lost, note
-from pyhrf_parallel.runner import Cursor
 from pyhrf_parallel.tasks import Ledger
 from pyhrf_parallel.worker import PAYLOAD, describe_death, read_log_tail
 
-_SUBMISSION = 3.0  # seconds that a submission under way may take
 _LATE = 20.0  # seconds that a shared file system may need to show a file
 _HOPELESS = 2  # rounds in a row in which no job ran a task
 #: Given back when something goes wrong: on a full disk, even that could not be said.
 _RESERVE, _RESERVED = Path("reserve"), 64 << 10  # bytes
-_ENDED = (constants.DONE, constants.FAILED)
 
 
 class _Cancelled(BaseException):
@@ -64,15 +61,15 @@ class Engine:
         self._ledger = Ledger(plan.tasks, stop_at_failure=plan.stop_at_failure)
         self._streams: dict[str, RecordStream] = {}
         self._deaths: dict[int, int] = {}
+        self._takeover = Takeover(self._ledger)
         self._stages = make_stages(plan)
-        self._jobs: dict[int, list[Job]] = {}  # by the id of their workflow
-        self._rows: dict[str, JobRow] = {}  # by the file names of the jobs
         self._written: State | None = None
         self._records = RecordFile(f"engine-{os.getpid()}{RECORDS}")
         earlier = Path(EARLIER)
         self._earlier = set(json.loads(earlier.read_bytes())) if earlier.exists() else set()
         self._broken = soma.watch_threads()
         self._controller = soma.make_controller(plan)
+        self._table = JobTable(plan, self._controller, self._slurm)
         soma.write_setup(plan)
 
     def run(self, *, again: bool = False) -> None:
@@ -101,23 +98,26 @@ class Engine:
 
     def _progress(self) -> tuple[object, ...]:
         left = [stage.left for stage in self._stages]
-        return self._ledger.settled, sum(self._deaths.values()), left
+        deaths = sum(self._deaths.values()) + self._takeover.excused
+        return self._ledger.settled, deaths, left
 
     def _round(self) -> list[Job]:
         """Run jobs for all tasks without a record, and the steps around them; return the jobs."""
-        name = f"{os.getpid()}-{len(self._rows)}"
+        name = f"{os.getpid()}-{len(self._table.rows)}"
         running = [stage for stage in self._stages if not stage.is_over(self._ledger)]
         layered = [stage.layers(self._ledger, name) for stage in running]
         jobs = [job for layers in layered for layer in layers for job in layer]
-        workflow_id = soma.submit(self._controller, self._plan, soma.make_workflow(layered))
-        self._jobs[workflow_id] = jobs
+        workflow_id = soma.submit(
+            self._controller, self._plan, soma.make_workflow(layered, self._plan.scheduler)
+        )
+        self._table.add(workflow_id, jobs)
         while not self._look(workflow_id):
             time.sleep(self._plan.refresh)
         stage_of = {stage.group: stage for stage in running}
         for job in jobs:
             self._account(stage_of[job.group], job)
         self._read()
-        if all(self._rows[job.file].exit_value == 0 for job in jobs if job.step is None):
+        if all(self._table.rows[job.file].exit_value == 0 for job in jobs if job.step is None):
             self._wait_for_late_records(running)
         return jobs
 
@@ -132,30 +132,16 @@ class Engine:
         """Take in what is new; return whether the round is over."""
         if self._broken:
             raise RuntimeError(f"soma-workflow's engine has failed: {self._broken[0]}")
-        over = self._look_at_jobs(workflow_id)
+        over = self._table.look(workflow_id)
         self._read()
         self.say("running")
+        self._table.check_hope()
+        if not over:
+            self._takeover.give_back(self._table.rows_of(workflow_id))
         if self._ledger.complete and self._ledger.settled < self._plan.tasks and not over:
-            self.cancel_jobs()  # a task has failed: what still runs is not needed
+            self._table.cancel()  # a task has failed: what still runs is not needed
             return True
         return over
-
-    def _look_at_jobs(self, workflow_id: int) -> bool:
-        """Take in how the jobs are; return whether all have ended."""
-        # Each job's own row: the workflow's status tells nothing of failed jobs.
-        elements = sorted(self._controller.workflow_elements_status(workflow_id)[0])
-        # It numbers them as they were given.
-        for element, job in zip(elements, self._jobs[workflow_id], strict=True):
-            _id, status, _queue, ended, _dates, scheduler_id = element
-            reason = self._slurm.refusals.get(job.name, "")
-            if self._plan.scheduler == "slurm" and scheduler_id and status == constants.FAILED:
-                found = self._slurm.job(str(scheduler_id))
-                reason = found.failure if found else ""
-            self._rows[job.file] = JobRow(
-                job.name, status, ended[1] if ended else None, str(scheduler_id or "") or None, reason,
-                job.group,
-            )  # fmt: skip
-        return all(element[1] in _ENDED for element in elements)
 
     def _read(self) -> None:
         for path in Path().glob(f"*{RECORDS}*"):
@@ -167,25 +153,19 @@ class Engine:
 
     def _account(self, stage: WholeMap | StageRun, job: Job) -> None:
         """Take in how a job has ended, and find the task that it was killed with."""
-        row = self._rows[job.file]
+        row = self._table.rows[job.file]
         if row.reason and row.scheduler_id is None:
             raise RuntimeError(f"The scheduler refuses the job: {row.reason}")
         stage.account(job, row, self._why(job))
-        if row.exit_value == 0 or not Path(f"{job.file}.cursor").exists():
+        index, _ = find_tasks(job)
+        if row.exit_value == 0 or index < 0 or self._ledger.is_settled(index):
             return
-        cursor = Cursor(f"{job.file}.cursor")
-        index = cursor.running
-        cursor.close()
-        if index < 0 or self._ledger.is_settled(index):
+        if self._takeover.excuses(index, row):
             return
         self._deaths[index] = self._deaths.get(index, 0) + 1
         memory = slurm.killed_for_memory(self._schedulers_tail(job), row.reason)
         if self._deaths[index] > self._plan.retries:
-            how = (
-                memory
-                or row.reason
-                or describe_death(row.exit_value if row.exit_value is not None else 1)
-            )
+            how = memory or row.reason or _describe_end(row)
             reason = f"its job {row.scheduler_id or job.name} ended: {how}"
             self._records.write([lost(index, reason, self._tail(job))])
             stage.discard(index)
@@ -198,10 +178,10 @@ class Engine:
 
     def _schedulers_tail(self, job: Job) -> str:
         """Return the end of what the scheduler has written of a job, and the job before it had a log."""
-        return read_log_tail(slurm.log_name(job.name, self._rows[job.file].scheduler_id))
+        return read_log_tail(slurm.log_name(job.name, self._table.rows[job.file].scheduler_id))
 
     def _why(self, job: Job) -> str:
-        row = self._rows[job.file]
+        row = self._table.rows[job.file]
         told = "\n".join(filter(None, [row.reason, self._tail(job).strip()]))
         return told or f"exit {row.exit_value}"
 
@@ -209,48 +189,32 @@ class Engine:
         """Stop all jobs that have not ended, and say so."""
         self.cancel_jobs()
         self._read()
-        self.say("cancelled")
+        self._state("running").cancelled().write(Path())
 
     def cancel_jobs(self) -> None:
         """Stop all jobs that have not ended."""
-        # soma-workflow's own way waits for news of the workflow, which may have had its last.
-        if self._plan.scheduler == "slurm":
-            self._slurm.closed = True
-            self._slurm.cancel(self._submitted())
-        elif self._plan.scheduler == "local_basic":
-            kill_descendants(os.getpid())
-        else:
-            for workflow_id in self._controller.workflows():
-                with suppress(Exception):  # an engine that cannot be asked has no jobs
-                    self._controller.stop_workflow(workflow_id)
-
-    def _submitted(self) -> list[str]:
-        """Return the jobs that have not ended, by the scheduler's id."""
-        deadline = time.monotonic() + _SUBMISSION
-        for workflow_id in self._controller.workflows():
-            while True:
-                self._look_at_jobs(workflow_id)
-                running = [row for row in self._rows.values() if row.status not in _ENDED]
-                # One may be on its way to the scheduler just now.
-                if all(row.scheduler_id for row in running) or time.monotonic() > deadline:
-                    break
-                time.sleep(self._plan.refresh)
-        return [
-            row.scheduler_id
-            for row in self._rows.values()
-            if row.scheduler_id and row.status not in _ENDED
-        ]
+        self._table.cancel()
 
     def say(self, phase: str, error: str = "") -> None:
         """Write the state down, if it is new."""
-        state = State(
-            phase, os.getpid(), os.uname().nodename, error,
-            self._ledger.settled, self._ledger.failed, list(self._rows.values()),
-            {stage.group: stage.problem for stage in self._stages if stage.problem},
-        )  # fmt: skip
+        state = self._state(phase, error)
         if state != self._written:
             state.write(Path())
             self._written = state
+
+    def _state(self, phase: str, error: str = "") -> State:
+        return State(
+            phase, os.getpid(), os.uname().nodename, error,
+            self._ledger.settled, self._ledger.failed, list(self._table.rows.values()),
+            {stage.group: stage.problem for stage in self._stages if stage.problem},
+        )  # fmt: skip
+
+
+def _describe_end(row: JobRow) -> str:
+    """Say how a job has ended of which the scheduler gives no reason."""
+    if row.exit_value is None:
+        return "nobody knows how, its scheduler gives no exit status"
+    return describe_death(row.exit_value)
 
 
 def _check_payload(plan: Plan) -> None:
@@ -300,6 +264,8 @@ def main() -> None:
             traceback.print_exc()
         reason = f"{error}" or type(error).__name__
         if engine is not None:
+            with suppress(Exception):
+                engine.cancel_jobs()
             engine.say("failed", reason)
         else:
             State("failed", *here, reason).write(Path())

@@ -15,6 +15,8 @@ from pyhrf_parallel.files import checksum, write_then_rename
 PLAN = "plan.json"
 STATE = "state.json"
 ENGINE_LOG = "engine.log"
+#: The status of a job that was stopped with its run.
+CANCELLED = "cancelled"
 #: The records of attempts before the last one, by name: what failed in them is run again.
 EARLIER = "earlier.json"
 #: The end of the name of every file that holds records of tasks.
@@ -117,6 +119,8 @@ class Plan:
         Of all tasks, in their order; none if nothing goes before or after them.
     setup : str
         Lines of shell that run first in each job.
+    hopeless_after : float
+        Seconds that a job may wait for what will never be; the run fails then.
     """
 
     tasks: int
@@ -132,6 +136,7 @@ class Plan:
     checksum: str = ""
     stages: list[Stage] = field(default_factory=list)
     setup: str = ""
+    hopeless_after: float = 60.0
 
     def write(self, directory: Path) -> None:
         """Write the plan to a run's directory."""
@@ -154,7 +159,27 @@ class Plan:
 
 @dataclass(frozen=True)
 class JobRow:
-    """How a job is doing: a row of the engine's table; `group` is its stage's."""
+    """How a job is doing: a row of the engine's table.
+
+    Attributes
+    ----------
+    name : str
+        As the scheduler knows it.
+    status : str
+        soma-workflow's word.
+    exit_value : int or None
+        Negative for a signal, as in `subprocess`; None before its end, or where nobody knows.
+    scheduler_id : str or None
+        The scheduler's number.
+    reason : str
+        Why it failed, in the scheduler's opinion.
+    group : str
+        Its stage's.
+    waits : str
+        Why it has not started yet: the scheduler's word, and plain ones.
+    is_blameless : bool
+        Whether it is the node or the scheduler that has stopped it, and nothing that it did.
+    """
 
     name: str
     status: str
@@ -162,6 +187,18 @@ class JobRow:
     scheduler_id: str | None = None
     reason: str = ""
     group: str = ""
+    waits: str = ""
+    is_blameless: bool = False
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is over, however."""
+        return self.status in ("done", "failed", CANCELLED)
+
+    @property
+    def has_died(self) -> bool:
+        """Whether it has ended in the middle of its work, or has been given up."""
+        return self.is_blameless or (self.has_ended and self.exit_value not in (0, None))
 
     @property
     def ran(self) -> bool:
@@ -205,11 +242,21 @@ class State:
         """Write the state to a run's directory."""
         write_then_rename(directory / STATE, json.dumps(asdict(self)).encode())
 
+    def cancelled(self) -> Self:
+        """Return the state of a run that has been stopped, with all jobs that had not ended."""
+        jobs = [
+            row if row.has_ended else replace(row, status=CANCELLED, waits="") for row in self.jobs
+        ]
+        return replace(self, phase="cancelled", jobs=jobs)
+
     def summary(self) -> str:
         """Say how many jobs run and wait."""
         running = sum(job.status == "running" for job in self.jobs)
-        waiting = sum(job.status not in ("running", "done", "failed") for job in self.jobs)
-        counts = [f"{running} running"] * bool(running) + [f"{waiting} queued"] * bool(waiting)
+        waiting = [job for job in self.jobs if not job.has_ended and job.status != "running"]
+        words = sorted({job.waits.partition(":")[0] for job in waiting} - {""})
+        why = f" ({', '.join(words)})" if words else ""
+        queued = f"{len(waiting)} queued{why}"
+        counts = [f"{running} running"] * bool(running) + [queued] * bool(waiting)
         return f"jobs: {', '.join(counts)}" if counts else ""
 
     @classmethod

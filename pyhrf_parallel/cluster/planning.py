@@ -12,6 +12,7 @@ from pyhrf_parallel.errors import ConfigurationError
 from pyhrf_parallel.tasks import Work, count_workers
 
 _REFRESH = {"slurm": 0.5}  # seconds between two looks of the engine at its jobs
+_HOPELESS_AFTER = 60.0  # seconds; reasons for which a job can never start may still pass by
 
 
 def make_plan(settings: Configuration, work: Work) -> Plan:
@@ -34,6 +35,7 @@ def make_plan(settings: Configuration, work: Work) -> Plan:
         _REFRESH.get(settings.scheduler, 0.1),
         attached=False,
         setup=settings.setup or "",
+        hopeless_after=_HOPELESS_AFTER,
     )
 
 

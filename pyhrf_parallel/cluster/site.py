@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +175,7 @@ def stop(directory: str) -> dict[str, Any]:
 
 
 def _end_what_it_has_left(place: Path) -> None:
-    """End the processes that an engine without a scheduler has left when it died, and say so."""
+    """End the processes that an engine has left here when it died, and say so."""
     try:
         state = State.loads((place / STATE).read_bytes())
     except (OSError, ValueError):
@@ -188,11 +187,13 @@ def _end_what_it_has_left(place: Path) -> None:
 
     def is_left(words: list[str], directory: str) -> bool:
         is_worker = worker.__name__ in words and not workers.isdisjoint(words)
-        return is_worker or (step.__name__ in words and directory == str(place))
+        # sbatch tries for minutes if the queue is full.
+        is_other = step.__name__ in words or words[:1] == ["sbatch"]
+        return is_worker or (is_other and directory == str(place))
 
     for pid in find_own(is_left):
         kill_tree(pid)
-    replace(state, phase="cancelled").write(place)
+    state.cancelled().write(place)
 
 
 def _wait_for_end(directory: str) -> None:

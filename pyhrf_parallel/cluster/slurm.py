@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,7 @@ _FAILURES = {
     "DEADLINE": "it reached its deadline",
     "REVOKED": "another cluster took it",
 }
+_BLAMELESS = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED")
 #: What the commands say when the controller is busy, restarting, or cannot be heard.
 _TRANSIENT = (
     "Unable to contact slurm controller",
@@ -65,6 +66,7 @@ _COLUMNS = {
     "DerivedEC": 12,
     "Reason": 80,
     "BatchHost": 80,
+    "RestartCnt": 12,
 }
 
 
@@ -83,6 +85,17 @@ class JobState:
     exit_value: int
     reason: str
     node: str
+    restarts: int = 0
+
+    @property
+    def is_blameless(self) -> bool:
+        """Whether it has ended for nothing that it did."""
+        return self.state in _BLAMELESS
+
+    @property
+    def is_back(self) -> bool:
+        """Whether it has run, and waits again: Slurm has put it back into the queue."""
+        return self.restarts > 0 and _SAME.get(self.state, self.state) == "PENDING"
 
     @property
     def failure(self) -> str:
@@ -115,10 +128,11 @@ def parse_jobs(text: str) -> dict[str, JobState]:
         for width in _COLUMNS.values():
             fields.append(line[start : start + width].strip())
             start += width
-        job_id, state, own, derived, reason, node = fields
+        job_id, state, own, derived, reason, node, restarts = fields
         if job_id.isdigit():
             status = int(own or 0) or int(derived or 0)
-            jobs[job_id] = JobState(state, os.waitstatus_to_exitcode(status), reason, node)
+            exit_value = os.waitstatus_to_exitcode(status)
+            jobs[job_id] = JobState(state, exit_value, reason, node, int(restarts or 0))
     return jobs
 
 
@@ -179,29 +193,63 @@ def is_transient(message: str) -> bool:
 class Commands:
     """Slurm's commands, asked seldom and again when the controller is away."""
 
-    def __init__(self, refresh: float, run: Callable[..., Any] = subprocess.run) -> None:
+    def __init__(self, refresh: float) -> None:
         self._refresh = refresh
-        self._run = run
         self._known: dict[str, JobState | None] = {}
         self._began = time.monotonic()
         self._asked = -1e9
         #: What sbatch said of jobs that it refused, by job name.
         self.refusals: dict[str, str] = {}
+        #: What sbatch says of jobs while it tries, by job name.
+        self.complaints: dict[str, str] = {}
+        self._trying: dict[str, subprocess.Popen[str]] = {}
         #: Whether nothing is to be submitted any more.
         self.closed = False
 
-    def call(self, argv: list[str]) -> tuple[str, str]:
-        """Run a command; return its output and, if it failed, what it said."""
+    def call(self, argv: list[str], job: str = "") -> tuple[str, str]:
+        """Run a command, for a job if it submits one; return its output and, if it failed, what it said."""
         error = ""
         for pause in (*_PAUSES, None):
-            done = self._run(argv, capture_output=True, text=True, errors="replace", check=False)
-            error = (done.stderr + done.stdout).strip()
-            if done.returncode == 0:
-                return done.stdout, ""
-            if pause is None or not is_transient(error):
+            status, out, told = self._run(argv, job)
+            error = (told + out).strip()
+            if status == 0:
+                return out, ""
+            if pause is None or not is_transient(error) or (job and self.closed):
                 break
             time.sleep(pause)
         return "", error or "no reason given"
+
+    def _run(self, argv: list[str], job: str) -> tuple[int, str, str]:
+        """Run a command once; return its exit status, its output, and what it said of errors."""
+        with subprocess.Popen(
+            argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+        ) as process:
+            assert process.stdout is not None  # noqa: S101
+            assert process.stderr is not None  # noqa: S101
+            told = ""
+            for line in process.stderr if job else ():
+                self.complaints[job], told = line, told + line
+                self._trying[job] = process  # for minutes
+                if self.closed:
+                    process.kill()
+            out, rest = process.communicate()
+        self._trying.pop(job, None)
+        return process.returncode, out, told + rest
+
+    def close(self) -> None:
+        """Submit nothing any more, also what sbatch is still trying to."""
+        self.closed = True
+        for process in list(self._trying.values()):
+            process.kill()
+
+    def submit(self, name: str, argv: list[str]) -> str | None:
+        """Submit a job; return its id, or None if it is refused."""
+        out, error = self.call(argv, name)
+        self.complaints.pop(name, None)
+        if error:
+            self.refusals[name] = error
+            return None
+        return out.split()[-1]
 
     def job(self, job_id: str) -> JobState | None:
         """Return what is known of a job; all are asked for at once, the longer they last the rarer."""
@@ -250,11 +298,7 @@ def adapt(commands: Commands) -> None:
         self.outputPath = self.errorPath = f"./{self.jobName}.%j{_LOG}"
         # In the run's directory, which goes with the run; the adapter's own place is /tmp.
         script = script_file or self.build_slurm_script(f"./{self.jobName}.sh")
-        out, error = commands.call(self.sbatch_command(script))
-        if error:
-            commands.refusals[self.jobName] = error
-            return None
-        return out.split()[-1]
+        return commands.submit(self.jobName, self.sbatch_command(script))
 
     slurm_scheduler.SlurmScheduler.get_job_extended_status = extended_status
     slurm_scheduler.JobTemplate.run_job = run_job

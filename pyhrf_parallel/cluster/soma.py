@@ -78,7 +78,7 @@ def watch_threads() -> list[str]:
     return reasons
 
 
-def make_workflow(layered: Sequence[Sequence[Sequence[Job]]]) -> client.Workflow:
+def make_workflow(layered: Sequence[Sequence[Sequence[Job]]], scheduler: str) -> client.Workflow:
     """Make a workflow of stages, each of layers of jobs, a layer running after the one before.
 
     The first jobs of the stages run one after the other: each reads whole images.
@@ -88,7 +88,7 @@ def make_workflow(layered: Sequence[Sequence[Sequence[Job]]]) -> client.Workflow
     groups: list[Any] = []
     first: client.Job | None = None
     for layers in layered:
-        made = [[_job(job) for job in layer] for layer in layers]
+        made = [[_job(job, scheduler) for job in layer] for layer in layers]
         for layer, following in itertools.pairwise(made):
             dependencies += itertools.product(layer, following)
         if first is not None and layers[0][0].step is not None:
@@ -99,9 +99,11 @@ def make_workflow(layered: Sequence[Sequence[Sequence[Job]]]) -> client.Workflow
     return client.Workflow(jobs, dependencies, groups if groups[0].name else None)
 
 
-def _job(job: Job) -> client.Job:
+def _job(job: Job, scheduler: str) -> client.Job:
+    """Make a job, which Slurm must not put into its queue again: what is left is submitted at once."""
     words = ["/bin/bash", _SETUP, *job.words] if Path(_SETUP).exists() else job.words
-    return client.Job(words, name=job.name, native_specification=job.native or None)
+    native = ["--no-requeue", *job.native] if scheduler == "slurm" else job.native
+    return client.Job(words, name=job.name, native_specification=native or None)
 
 
 def submit(controller: Any, plan: Plan, workflow: client.Workflow) -> int:

@@ -31,6 +31,8 @@ class Job:
         Its stage's.
     step : Step or None
         What it runs if these are no tasks.
+    claims : str
+        The file of the tasks that it may take.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Job:
     native: list[str]
     group: str = ""
     step: Step | None = None
+    claims: str = ""
 
 
 class WholeMap:
@@ -68,7 +71,8 @@ class WholeMap:
         """Return what is left to run: jobs in layers, each to run after the one before."""
         names = [f"job-{round_name}-{slot}" for slot in range(self._plan.jobs)]
         Claims.create(CLAIMS, ledger.pending(), self._plan.jobs)
-        return [[Job(name, name, command(".", name), self._plan.native) for name in names]]
+        native = self._plan.native
+        return [[Job(name, name, command(".", name), native, claims=CLAIMS) for name in names]]
 
     def account(self, job: Job, row: JobRow, why: str) -> None:
         """Take in how a step has ended: there are none."""
@@ -213,7 +217,7 @@ class StageRun:
     def _job(self, name: str, claims: str, round_name: str, doublings: int = 0) -> Job:
         file = f"{self.number}-{name}-{round_name}"
         native = slurm.with_more_memory(self.plan.native, 2**doublings)
-        return Job(name, file, command(".", file, claims), native, self.group)
+        return Job(name, file, command(".", file, claims), native, self.group, claims=claims)
 
 
 def make_stages(plan: Plan) -> list[WholeMap] | list[StageRun]:

@@ -121,7 +121,14 @@ def _print_status(manifest: Manifest, found: RunStatus) -> None:
 
 
 def _job_cells(job: JobRow) -> list[object]:
-    cells = (job.name, job.group, job.scheduler_id, job.status, job.exit_value, job.reason)
+    cells = (
+        job.name,
+        job.group,
+        job.scheduler_id,
+        job.status,
+        job.exit_value,
+        job.reason or job.waits,
+    )
     return ["" if cell is None else cell for cell in cells]
 
 
