@@ -40,7 +40,7 @@ def _collect_treatments(run: TreatmentRun, *, keep: bool, as_json: bool) -> None
             {"treatment": name, "regions": regions, "failed": len(found.failures),
              "result": found.subject.result_path if found.results else None}
         )  # fmt: skip
-    complete = not any(found.failures or found.problem for found in collected.values())
+    complete = all(found.is_complete for found in collected.values())
     kept = keep or not complete
     if not kept:
         run.clean()
@@ -52,7 +52,8 @@ def _collect_treatments(run: TreatmentRun, *, keep: bool, as_json: bool) -> None
                 f"{row['treatment']}: {row['regions']} regions, {row['failed']} failed or not run: "
                 f"{row['result'] or 'no result'}"
             )
-        click.echo(f"The run was {'kept' if kept else 'cleaned'}.")
+        told = "The run was kept." if kept else "The run was cleaned."
+        click.echo(told if complete else run.how_to_go_on)
     raise_failures(collected.values())
 
 

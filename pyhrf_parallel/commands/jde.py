@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -23,18 +24,34 @@ from pyhrf_parallel.commands.console import CommandError
     help="The Python 2.7 that has pyhrf, where the jobs run.",
 )  # fmt: skip
 @click.option("--n-jobs", metavar="N", type=int, help="How many jobs share the regions.")
+@click.option(
+    "--retries", metavar="N", type=click.IntRange(min=0), default=0,
+    help="How often a region is tried again whose job died.",
+)  # fmt: skip
 @console.json_option
 def jde(
-    config: Path, *, output: Path, cluster: bool, python: str, n_jobs: int | None, as_json: bool
+    config: Path,
+    *,
+    output: Path,
+    cluster: bool,
+    python: str,
+    n_jobs: int | None,
+    retries: int,
+    as_json: bool,
 ) -> None:
     """Run the analysis that CFG.xml describes, as pyhrf_jde_buildcfg has written it, region by region.
 
-    pyhrf runs unmodified, on Python 2.7, and need not be installed here if the jobs run elsewhere. If regions
-    fail, the results of the others are written, and the exit status is 1.
+    pyhrf runs unmodified, on Python 2.7, and need not be installed here if the jobs run elsewhere. DIR takes the
+    place of the output_dir in CFG.xml.
+
+    If regions fail, the results of the others are written, the exit status is 1, and the run is kept:
+    pyhrf-parallel retry runs these regions again, and pyhrf-parallel collect completes the results.
     """
     from pyhrf_parallel.configuration import load_configuration
     from pyhrf_parallel.pyhrf27 import PyhrfTreatment
-    from pyhrf_parallel.treatment_jobs import run_soma_workflow
+    from pyhrf_parallel.treatment_jobs.collected import raise_failures
+    from pyhrf_parallel.treatment_jobs.dispatching import finish
+    from pyhrf_parallel.treatment_jobs.submission import Request, Submission
 
     configuration = load_configuration()
     if cluster and not configuration.has_cluster:
@@ -43,13 +60,19 @@ def jde(
         python = os.path.abspath(python)  # noqa: PTH100
     name = config.stem
     treatment = PyhrfTreatment.from_xml(config, python)
-    server = (configuration.server_id or configuration.server) if cluster else None
-    results = run_soma_workflow(
-        {name: treatment}, None, None, server, configuration.server, configuration.user, None, {name: output},
-        "JDE", wait_ending=True, n_jobs=n_jobs, result_transfer="sftp",
-    )  # fmt: skip
+    if not cluster:
+        configuration = replace(configuration, server=None, server_id=None)
+    request = Request("JDE", {name: output}, n_jobs=n_jobs, retries=retries, result_transfer="sftp")
+    with Submission({name: treatment}, request, configuration).submit() as run:
+        found = finish(run)[name]
     files = sorted(path.name for path in output.iterdir() if path.is_file())
+    regions, failed = len(found.subject.roi_ids), len(found.failures)
     if as_json:
-        console.print_json({"regions": len(results), "output": str(output), "files": files})
+        told = {"regions": regions, "failed": failed, "output": str(output), "files": files}
+        console.print_json(told | {"kept_run": run.run_id if found.how_to_go_on else None})
     else:
-        click.echo(f"{len(results)} regions; {len(files)} files are in {output}.")
+        click.echo(
+            f"{regions} regions{f', {failed} failed or not run' if failed else ''}; {len(files)} files are in "
+            f"{output}."
+        )
+    raise_failures([found])

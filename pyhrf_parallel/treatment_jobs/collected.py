@@ -63,6 +63,8 @@ class Collected:
         Why the treatment ended early.
     timeline : list of JobSpan
         What ran when.
+    how_to_go_on : str
+        What a user may do with the run, if it was kept.
     """
 
     subject: Subject
@@ -70,11 +72,17 @@ class Collected:
     failures: list[Failure] = field(default_factory=list)
     problem: str = ""
     timeline: list[JobSpan] = field(default_factory=list)
+    how_to_go_on: str = ""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing has failed."""
+        return not (self.failures or self.problem)
 
     @property
     def has_finished_regions(self) -> bool:
-        """Whether some regions were analysed, of which there is no result here."""
-        return not self.results and len(self.failures) < len(self.subject.roi_ids)
+        """Whether some regions were analysed."""
+        return len(self.failures) < len(self.subject.roi_ids)
 
 
 def write_outputs(treatment: Any, found: Collected) -> None:
@@ -112,5 +120,7 @@ def raise_failures(collected: Iterable[Collected], *, only_problems: bool = Fals
             name = f"treatment {subject.name!r}"
             lines += tell(name, len(subject.roi_ids), one.failures, where)
             failures += one.failures
+        if lines and one.how_to_go_on:
+            lines.append(one.how_to_go_on)
     if lines:
         raise as_error(lines, failures)

@@ -88,7 +88,7 @@ def submit_treatments(
         If the run cannot be started.
     """
     request = Request(
-        label, exec_cmd, split_cmd, local_result_paths, remote_paths, rois_per_job, result_transfer,
+        label, local_result_paths, exec_cmd, split_cmd, remote_paths, rois_per_job, result_transfer,
         local_host, local_user, n_jobs, retries, resources,
     )  # fmt: skip
     return Submission(treatments, request, load_configuration(config)).submit()
@@ -147,7 +147,8 @@ def run_soma_workflow(  # noqa: PLR0917  (the original's)
     return_all : bool
         Whether to return the results of all treatments, and not of the last one only.
     on_error : {'raise', 'return'}
-        What to do about regions that failed. In any case the results of the others are brought here.
+        What to do about regions that failed. In any case the results of the others are brought here. If an
+        error is raised, and some regions have finished, the run is kept for ``pyhrf-parallel retry``.
     make_outputs : bool
         Whether each treatment makes its files for people of the results (its method `output`).
     split_cmd, n_jobs, rois_per_job, resources, retries, result_transfer, local_host, local_user, config
@@ -173,7 +174,7 @@ def run_soma_workflow(  # noqa: PLR0917  (the original's)
     if on_error not in ("raise", "return"):
         raise OptionError(f"on_error must be 'raise' or 'return', got {on_error!r}")
     request = Request(
-        label_for_cluster, exec_cmd, split_cmd, local_result_pathes, remote_pathes, rois_per_job,
+        label_for_cluster, local_result_pathes, exec_cmd, split_cmd, remote_pathes, rois_per_job,
         result_transfer, local_host, local_user, n_jobs, retries, resources,
     )  # fmt: skip
     configuration = load_configuration(config)
@@ -193,7 +194,7 @@ def run_soma_workflow(  # noqa: PLR0917  (the original's)
     with run:
         if not wait_ending:
             return []
-        collected = finish(run, progress)
+        collected = finish(run, progress, keep_failed=on_error == "raise")
     if make_outputs:
         for name, found in collected.items():
             write_outputs(treatments[name], found)
@@ -202,8 +203,19 @@ def run_soma_workflow(  # noqa: PLR0917  (the original's)
     return results if return_all else list(results.values())[-1]
 
 
-def finish(run: TreatmentRun, progress: ProgressOption = None) -> dict[str, Collected]:
+def finish(
+    run: TreatmentRun, progress: ProgressOption = None, *, keep_failed: bool = True
+) -> dict[str, Collected]:
     """Wait for a run, bring its results here, and remove it; unless something of it is still of use.
+
+    Parameters
+    ----------
+    run : TreatmentRun
+        The run.
+    progress : bool or callable, optional
+        See `pyhrf_parallel.remote_map`.
+    keep_failed : bool
+        Whether it is kept for single regions that have failed, so that they can be run again.
 
     Raises
     ------
@@ -213,21 +225,14 @@ def finish(run: TreatmentRun, progress: ProgressOption = None) -> dict[str, Coll
     try:
         collected = run.collect(progress=progress)
     except Exception as error:  # the run goes on, or holds what others have computed for hours
-        error.add_note(_how_to_go_on(run))
+        error.add_note(run.how_to_go_on)
         raise
     except BaseException:  # Ctrl-C
         run.clean()
         raise
-    stuck = [found for found in collected.values() if found.problem and found.has_finished_regions]
-    if stuck:
-        stuck[0].problem += f"\n{_how_to_go_on(run)}"
-    else:
+    failed = [one for one in collected.values() if one.problem or (keep_failed and one.failures)]
+    if any(one.has_finished_regions for one in failed):
+        failed[-1].how_to_go_on = run.how_to_go_on
+    else:  # to begin anew costs no more than to go on
         run.clean()
     return collected
-
-
-def _how_to_go_on(run: TreatmentRun) -> str:
-    return (
-        f"The run was kept: pyhrf-parallel retry {run.run_id}, then pyhrf-parallel collect {run.run_id} "
-        f"(or pyhrf-parallel clean {run.run_id})"
-    )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 
 from pyhrf_parallel.cluster.step import find_program
 from pyhrf_parallel.errors import TreatmentError
+from pyhrf_parallel.treatment_jobs.failures import crash_report, last_line
 from pyhrf_parallel.treatment_jobs.graph import region_command
-from pyhrf_parallel.treatment_jobs.region_files import result_path
+from pyhrf_parallel.treatment_jobs.region_files import read_outline, result_path
 
 Span = tuple[float, float, str]
 Estimator = Callable[[str], object]
@@ -38,11 +40,23 @@ class EstimateRegions:
         os.chdir(self._places[treatment])
         began = time.time()
         self._estimators[treatment](region_file)
-        if not result_path(region_file).exists():
-            raise TreatmentError(
-                f"the analysis of {region_file} has left no {result_path(region_file).name}"
-            )
+        _check_result(region_file)
         return began, time.time(), os.uname().nodename
+
+
+def _check_result(region_file: str) -> None:
+    """Look whether an analysis has come to an end: pyhrf hides it if one has not."""
+    path = result_path(region_file)
+    if not path.exists():
+        raise TreatmentError(f"the analysis of {region_file} has left no {path.name}")
+    try:
+        report = crash_report(read_outline(path))
+    except TreatmentError:
+        path.unlink()  # nothing can be made of it
+        raise
+    if report:
+        sys.stderr.write(f"{report.rstrip()}\n")
+        raise TreatmentError(f"the analysis of {region_file} has failed: {last_line(report)}")
 
 
 class EstimateByCommand:
@@ -62,7 +76,10 @@ class EstimateByCommand:
         program, *words = region_command(self._command, region_file)
         found = require_program(program)
         result_path(region_file).unlink(missing_ok=True)  # of an attempt that was killed
-        check_status(program, subprocess.run([found, *words], check=False).returncode)
+        status = subprocess.run([found, *words], check=False).returncode
+        if status != 0:  # it may be half written
+            result_path(region_file).unlink(missing_ok=True)
+        check_status(program, status)
 
 
 def require_program(name: str) -> str:

@@ -9,7 +9,8 @@ from typing import Any, Self
 from pyhrf_parallel.errors import RemoteException, TreatmentError
 
 OK = "ok"
-_TOLD = 5  # failed regions that an error names
+_TOLD = 5  # reasons that an error tells
+_NAMED = 10  # failed regions that it names for each
 _PARTS = 3  # of a region's result: the region, what was found, 'ok' or a traceback
 
 
@@ -75,10 +76,24 @@ def tell(
     kept = f"; the results of the other {others} are in {where}" if where and others else ""
     lines = [f"{name}: {len(failures)} of {n_regions} regions failed or were not run{kept}"]
     lines += [hint] * bool(hint)
-    lines += map(str, failures[:_TOLD])
-    if len(failures) > _TOLD:
-        lines.append(f"and {len(failures) - _TOLD} more")
+    by_reason: dict[str, list[Failure]] = {}
+    for failure in failures:
+        by_reason.setdefault(failure.reason, []).append(failure)
+    groups = list(by_reason.values())
+    lines += map(_tell_alike, groups[:_TOLD])
+    left = sum(map(len, groups[_TOLD:]))
+    if left:
+        lines.append(f"and {left} more")
     return lines
+
+
+def _tell_alike(failures: list[Failure]) -> str:
+    """Say of several regions once why they have failed."""
+    if len(failures) == 1:
+        return str(failures[0])
+    named = ", ".join(str(failure.roi_id) for failure in failures[:_NAMED])
+    more = f" and {len(failures) - _NAMED} more" if len(failures) > _NAMED else ""
+    return f"regions {named}{more}: {failures[0].reason}"
 
 
 def as_error(lines: Iterable[str], failures: list[Failure]) -> TreatmentError:

@@ -121,13 +121,26 @@ class TreatmentRun(Run):
         Raises
         ------
         TreatmentError
-            If the run is not over yet.
+            If the run is not over yet, or nothing of it has failed.
         """
         state = read_state(self._connected())
         if state is None or state.phase == "running":
             raise TreatmentError(f"run {self.run_id} is not over")
+        returned = state.settled - state.failed
+        if state.phase == "done" and returned == self.manifest.tasks and not state.problems:
+            raise TreatmentError(
+                f"nothing of run {self.run_id} has failed: pyhrf-parallel collect {self.run_id}"
+            )
         self._connected().start_again()
         self._outcomes, self._follower = Outcomes(self.work), None
+
+    @property
+    def how_to_go_on(self) -> str:
+        """What a user may do with a run that was kept."""
+        return (
+            f"The run was kept: pyhrf-parallel retry {self.run_id}, then pyhrf-parallel collect {self.run_id} "
+            f"(or pyhrf-parallel clean {self.run_id})"
+        )
 
     def treatments(self) -> dict[str, Any]:
         """Return the treatments themselves, as they were submitted.
@@ -161,10 +174,10 @@ class TreatmentRun(Run):
             value = by_file.get(result_name(file))
             report = crash_report(value)
             ran = self._outcomes.is_settled(index)
-            if index in self._outcomes.failures:
-                failure = Failure.of_exception(roi_id, n_voxels, self._outcomes.failures[index])
-            elif report:
+            if report:  # more than the worker says
                 failure = Failure.of_report(roi_id, n_voxels, report)
+            elif index in self._outcomes.failures:
+                failure = Failure.of_exception(roi_id, n_voxels, self._outcomes.failures[index])
             elif merged is None and ran:
                 continue  # its result is still there
             elif value is None:

@@ -48,17 +48,17 @@ class Request:
     """What is asked for, of all treatments; see `submit_treatments` for the meaning of each."""
 
     label: str
-    exec_cmd: str | Sequence[str] | None
-    split_cmd: str | Sequence[str] | None
     result_paths: Paths
-    remote_paths: Paths | None
-    rois_per_job: int | None
-    result_transfer: ResultTransfer
-    local_host: str | None
-    local_user: str | None
-    n_jobs: int | None
-    retries: int
-    resources: Mapping[str, Any] | None
+    exec_cmd: str | Sequence[str] | None = None
+    split_cmd: str | Sequence[str] | None = None
+    remote_paths: Paths | None = None
+    rois_per_job: int | None = None
+    result_transfer: ResultTransfer = "auto"
+    local_host: str | None = None
+    local_user: str | None = None
+    n_jobs: int | None = None
+    retries: int = 0
+    resources: Mapping[str, Any] | None = None
 
     @property
     def address(self) -> str:

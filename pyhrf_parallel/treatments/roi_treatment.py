@@ -233,7 +233,8 @@ class ROITreatment:
         TreatmentDataError
             Before anything is analysed, if the data cannot be.
         TreatmentError
-            Naming the regions that failed. The results of the others have been written.
+            Naming the regions that failed. The results of the others have been written; of jobs, the run is
+            kept, so that ``pyhrf-parallel retry`` can run these regions again.
         """
         if parallel not in _MODES:
             raise ValueError(f"parallel is {parallel!r}; accepted: None, 'local', 'cluster'")
@@ -243,12 +244,14 @@ class ROITreatment:
         wanted = [roi_id for roi_id in self.fmri_data.roi_ids if roi_id not in kept]
         failed: list[Failure] = []
         found: dict[int, Result] = {}
+        hint = "run(retry_failed=True) analyses the failed regions only"
         if parallel == "cluster" and wanted:
             given = {"n_jobs": n_jobs, "rois_per_job": rois_per_job, "resources": resources}
             part = self._part(wanted, kept)
-            found, failed = part._run_jobs(  # noqa: SLF001
+            found, failed, kept_run = part._run_jobs(  # noqa: SLF001
                 retries=retries, config=config, **given
             )
+            hint = f"{kept_run}; or {hint}" if kept_run else hint
             self.timeline = part.timeline
         elif wanted:
             mode = "serial" if parallel is None else "local"
@@ -258,7 +261,6 @@ class ROITreatment:
         if kept:
             self._retried_path.unlink(missing_ok=True)
         if failed:
-            hint = "run(retry_failed=True) analyses the failed regions only"
             raise as_error(
                 tell(self.output_dir, len(results), failed, self.output_dir, hint), failed
             )
@@ -317,16 +319,15 @@ class ROITreatment:
             {name: self}, places, label="regions", result_transfer="sftp", **options
         )
 
-    def _run_jobs(self, **options: Any) -> tuple[dict[int, Result], list[Failure]]:
+    def _run_jobs(self, **options: Any) -> tuple[dict[int, Result], list[Failure], str]:
         with self._submit(**options) as run:
             (collected,) = finish(run).values()
         if collected.problem:
             raise_failures([collected])
         self.timeline = collected.timeline
         results = zip(self.fmri_data.roi_ids, collected.results, strict=True)
-        return {
-            roi_id: self._whole(roi_id, result) for roi_id, result in results
-        }, collected.failures
+        found = {roi_id: self._whole(roi_id, result) for roi_id, result in results}
+        return found, collected.failures, collected.how_to_go_on
 
     def _whole(self, roi_id: int, result: Any) -> Result:
         """Return a result with its region: one that was lost does not know it."""

@@ -79,6 +79,18 @@ def tmp_path(cluster: OneNode) -> Path:
     return path
 
 
+@pytest.fixture
+def address(cluster: OneNode) -> Iterator[str]:
+    """Let the cluster's account log in to this machine, where it is known as 'laptop'."""
+    ssh = cluster.home / ".ssh"
+    cluster.make_client(cluster.home)
+    config = (ssh / "config").read_text().replace("Host onenode", "Host laptop")
+    (ssh / "config").write_text(config)
+    cluster.own(ssh)
+    yield "laptop"
+    shutil.rmtree(ssh)
+
+
 #: What the suite asks of a worker on this machine, or with joblib.
 NOT_THERE = {"test_nested_maps", "test_workers_run_this_interpreter_elsewhere"}
 #: What does not depend on the scheduler; on Slurm each map takes seconds.

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from pyhrf_parallel import TreatmentError, run_soma_workflow
 from pyhrf_parallel.commands.cli import run as run_command
-from pyhrf_parallel.pyhrf27 import PyhrfTreatment
-from tests.pyhrf27.conftest import python27, vem, xml_files  # noqa: F401
+from pyhrf_parallel.pyhrf27 import PyhrfTreatment, load_results
+from tests.cluster.one_node import OneNode
+from tests.pyhrf27.conftest import crashing, python27, vem, xml_files  # noqa: F401
+from tests.treatment_jobs.conftest import clean, kept
 
 pytestmark = [
     pytest.mark.usefixtures("configured"),
@@ -49,3 +52,48 @@ def test_every_byte_is_pyhrfs(
         if (out / path.name).read_bytes() != path.read_bytes()
     ]
     assert different == ["jde_vem_analysis_duration.nii"]
+
+
+def test_a_region_that_crashes_keeps_its_run(
+    crashing: Path,  # noqa: F811
+    python27: Path,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    argv = ["jde", str(crashing), "--output", str(out), "--cluster", "--python", str(python27)]
+    assert run_command(argv) == 1
+    said = capsys.readouterr()
+    assert "2 regions, 1 failed or not run; " in said.out
+    run_id = kept(said.err)
+    assert run_command(["runs", "--status"]) == 0
+    assert "done: 1 of 2 tasks returned, 1 failed" in capsys.readouterr().out
+    assert run_command(["retry", run_id]) == 0
+    assert run_command(["collect", run_id]) == 1
+    clean(capsys.readouterr().out)
+    assert [report == "ok" for *_, report in load_results(out / "result.pck")] == [True, False]
+
+
+def test_a_region_that_crashes_and_a_result_sent_back(
+    crashing: Path,  # noqa: F811
+    python27: Path,  # noqa: F811
+    tmp_path: Path,
+    address: str,
+    cluster: OneNode,
+) -> None:
+    """The files that it needs to run again stay on the cluster."""
+    treatment = PyhrfTreatment.from_xml(crashing, str(python27))
+    treatment.set_init_param("make_outputs", False)
+    place = tmp_path / "results"
+    place.mkdir()
+    place.chmod(0o777)
+    with pytest.raises(TreatmentError, match="region 1 ") as caught:
+        run_soma_workflow(
+            {"one": treatment}, None, None, "onenode", "onenode", None, None, {"one": place}, "JDE", True,
+            result_transfer="scp", local_host=address, local_user=cluster.user,
+        )  # fmt: skip
+    run_id = kept(str(caught.value))
+    assert [report == "ok" for *_, report in load_results(place / "result.pck")] == [True, False]
+    assert run_command(["retry", run_id]) == 0
+    assert run_command(["collect", run_id]) == 1
+    clean(str(caught.value))

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from pyhrf_parallel.commands.cli import run as run_command
 from pyhrf_parallel.treatments import FmriData, GLMAnalyser, ROIData, ROITreatment, load_results
 from tests.cluster.one_node import OneNode, run, wait_for
 from tests.conftest import ROOT
+from tests.treatment_jobs.conftest import clean
 
 pytestmark = [pytest.mark.usefixtures("configured", "imaging"), pytest.mark.cluster]
 slurm_only = pytest.mark.parametrize("scheduler", ["slurm"], indirect=True)
@@ -160,17 +161,6 @@ ROITreatment(subject(Path({str(real_data)!r})), GLMAnalyser(), {str(tmp_path / "
 
 
 class TestWayBack:
-    @pytest.fixture
-    def address(self, cluster: OneNode) -> Iterator[str]:
-        """Let the cluster's account log in to this machine, where it is known as 'laptop'."""
-        ssh = cluster.home / ".ssh"
-        cluster.make_client(cluster.home)
-        config = (ssh / "config").read_text().replace("Host onenode", "Host laptop")
-        (ssh / "config").write_text(config)
-        cluster.own(ssh)
-        yield "laptop"
-        shutil.rmtree(ssh)
-
     @pytest.mark.parametrize("asked", ["scp", "auto"])
     @slurm_only
     def test_by_a_job(
@@ -249,8 +239,9 @@ class TestFaults:
             return float(roi.signals[0].mean())
 
         treatment = ROITreatment(subject(real_data), mean_or_death, tmp_path / "out")
-        with pytest.raises(TreatmentError, match=r"region 1 \(632 voxels\)"):
+        with pytest.raises(TreatmentError, match=r"region 1 \(632 voxels\)") as caught:
             treatment.run("cluster")
+        clean(str(caught.value))
         (_, mean, report), (_, nothing, _) = load_results(treatment.result_path)
         assert (report, nothing) == ("ok", None)
         assert mean > 0
@@ -264,8 +255,9 @@ class TestFaults:
             return len(block)
 
         treatment = ROITreatment(subject(real_data), greedy, tmp_path / "out")
-        with pytest.raises(TreatmentError, match=r"region 1 .*more memory than it had asked for"):
+        with pytest.raises(TreatmentError, match=r"region 1 .*more memory than it") as caught:
             treatment.run("cluster", resources={"mem": "450M"})
+        clean(str(caught.value))
         found = treatment.run("cluster", resources={"mem": "450M"}, retries=1, retry_failed=True)
         assert [value for _, value, _ in found] == [1, 500 << 20]
 

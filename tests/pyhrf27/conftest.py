@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from tests.conftest import ROOT, missing
@@ -37,6 +39,21 @@ def write_config(xml: Path, data: Path, place: Path) -> Path:
 def vem(xml_files: Path, real_data: Path, tmp_path: Path) -> Path:
     """A configuration of VEM with three iterations, on the real data."""
     return write_config(xml_files / "vem.xml", real_data, tmp_path)
+
+
+@pytest.fixture
+def crashing(vem: Path, real_data: Path, tmp_path: Path) -> Path:
+    """A configuration with a region whose analysis crashes: pyhrf exits with 0 then, and hides it."""
+    image = nib.load(real_data / "subj0_bold_session0.nii.gz")
+    labels = np.asanyarray(nib.load(real_data / "subj0_parcellation.nii.gz").dataobj)
+    data = np.asanyarray(image.dataobj).astype(np.float32)
+    data[labels == 1] = np.inf
+    nib.save(nib.Nifti1Image(data, image.affine), tmp_path / "bold.nii")
+    text = vem.read_text()
+    vem.write_text(
+        text.replace(str(real_data / "subj0_bold_session0.nii.gz"), str(tmp_path / "bold.nii"))
+    )
+    return vem
 
 
 @pytest.fixture(scope="session")

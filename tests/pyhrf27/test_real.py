@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -12,9 +13,11 @@ import pytest
 
 from pyhrf_parallel import TreatmentError, run_soma_workflow
 from pyhrf_parallel.commands.cli import run as run_command
+from pyhrf_parallel.commands.finding import find
 from pyhrf_parallel.pyhrf27 import PyhrfTreatment, load_results
 from pyhrf_parallel.treatment_jobs.staging import stage
 from tests.pyhrf27.conftest import write_config
+from tests.treatment_jobs.conftest import clean, kept
 
 pytestmark = [pytest.mark.pyhrf27, pytest.mark.timeout(900)]  # it may have to be built
 
@@ -81,26 +84,37 @@ def test_the_regions_are_those_that_pyhrf_finds(vem: Path, python27: Path, tmp_p
     assert done.stdout.splitlines()[-1] == str(list(PyhrfTreatment.from_xml(vem).roi_sizes))
 
 
-def test_a_region_whose_analysis_crashes(
-    vem: Path, real_data: Path, python27: Path, tmp_path: Path
-) -> None:
-    """pyhrf exits with 0 then, and hides it."""
-    image = nib.load(real_data / "subj0_bold_session0.nii.gz")
-    labels = np.asanyarray(nib.load(real_data / "subj0_parcellation.nii.gz").dataobj)
-    data = np.asanyarray(image.dataobj).astype(np.float32)
-    data[labels == 1] = np.inf
-    nib.save(nib.Nifti1Image(data, image.affine), tmp_path / "bold.nii")
-    text = vem.read_text()
-    vem.write_text(
-        text.replace(str(real_data / "subj0_bold_session0.nii.gz"), str(tmp_path / "bold.nii"))
-    )
-    treatment = PyhrfTreatment.from_xml(vem, python=str(python27))
+def test_a_region_whose_analysis_crashes(crashing: Path, python27: Path, tmp_path: Path) -> None:
+    treatment = PyhrfTreatment.from_xml(crashing, python=str(python27))
     with pytest.raises(TreatmentError, match=r"region 1 \(632 voxels\): ") as caught:
         as_jobs({"one": treatment}, tmp_path / "jobs")
     assert "Traceback" in str(caught.value)
+    clean(str(caught.value))
     (_, found, report), (_, nothing, _) = load_results(tmp_path / "jobs" / "one" / "result.pck")
     assert (report, nothing) == ("ok", None)
     assert "hrf" in found
+
+
+def test_the_command_keeps_its_run_for_a_region(
+    crashing: Path, python27: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    argv = ["jde", str(crashing), "--output", str(out), "--python", str(python27), "--retries", "1"]
+    assert run_command([*argv, "--json"]) == 1
+    said = capsys.readouterr()
+    told = json.loads(said.out)
+    assert (told["regions"], told["failed"], kept(said.err)) == (2, 1, told["kept_run"])
+    assert {"result.pck", "jde_vem_hrf.nii"} <= set(told["files"])
+    run_id = told["kept_run"]
+    with find(run_id) as run:
+        before = {name for name, text in run.logs().items() if "Traceback" in text}
+    assert run_command(["retry", run_id]) == 0
+    assert run_command(["collect", run_id]) == 1
+    assert kept(capsys.readouterr().out) == run_id
+    with find(run_id) as run:  # it really did run again, and nothing else
+        after = {name for name, text in run.logs().items() if "Traceback" in text}
+    assert sorted(name.split("-")[1] for name in after - before) == ["jde_rois_0"], (before, after)
+    assert run_command(["clean", "--yes", run_id]) == 0
 
 
 CONFIGURE = """

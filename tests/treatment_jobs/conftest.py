@@ -13,6 +13,7 @@ import pytest
 
 from docs.examples.own_treatment import TableTreatment
 from pyhrf_parallel import run_soma_workflow
+from pyhrf_parallel.commands.cli import run as run_command
 from tests.conftest import ROOT
 
 SCRIPT = ROOT / "docs" / "examples" / "own_treatment.py"
@@ -88,6 +89,17 @@ def script(path: Path, body: str) -> list[str]:
         f"sys.exit(subprocess.run({ESTIMATE!r} + sys.argv[1:]).returncode)\n"
     )
     return [sys.executable, str(path)]
+
+
+def kept(told: str) -> str:
+    """Return the run that an error says to have been kept."""
+    assert "The run was kept: pyhrf-parallel retry " in told
+    return told.partition("pyhrf-parallel retry ")[2].partition(",")[0]
+
+
+def clean(told: str) -> None:
+    """Remove the run that an error says to have been kept."""
+    assert run_command(["clean", "--yes", kept(told)]) == 0
 
 
 def files(place: Path) -> list[str]:

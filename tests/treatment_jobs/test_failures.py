@@ -24,8 +24,11 @@ from pyhrf_parallel.commands.cli import run as run_command
 from pyhrf_parallel.commands.finding import find
 from tests.conftest import ROOT
 from tests.treatment_jobs.conftest import (
+    ESTIMATE,
     SPLIT,
+    clean,
     files,
+    kept,
     means,
     processes_in,
     run_here,
@@ -50,6 +53,7 @@ class TestFailures:
         # What has finished was brought here.
         merged = pickle.loads((tmp_path / "out" / "one" / "result.pck").read_bytes())
         assert means(merged) == [1, 3]
+        clean(told)
 
     def test_returned(self, tmp_path: Path) -> None:
         command = script(tmp_path / "x.py", "if number == 2: sys.exit('no HRF fits')")
@@ -67,8 +71,26 @@ if number == 3:
     open('result_0003.pck', 'wb').write(pickle.dumps(('roi', None, 'Traceback\\nValueError: bad'), 0))
     sys.exit(0)"""
         command = script(tmp_path / "x.py", body)
-        with pytest.raises(TreatmentError, match=r"region 3: ValueError: bad"):
+        with pytest.raises(TreatmentError, match=r"region 3: ValueError: bad") as caught:
             run_here({"one": table(tmp_path)}, tmp_path / "out", exec_cmd=command)
+        clean(str(caught.value))
+
+    def test_a_result_that_ends_too_early(self, tmp_path: Path) -> None:
+        """At a byte that a whole one could end with."""
+        body = """
+if number == 3:
+    import pickle
+    whole = pickle.dumps(('roi', {'mean': 3.5, 'text': 'a. b'}, 'ok'), 0)
+    open('result_0003.pck', 'wb').write(whole[: whole.index(b'.', 5) + 1])
+    sys.exit(0)"""
+        command = script(tmp_path / "x.py", body)
+        with pytest.raises(
+            TreatmentError, match=r"region 3: .*result_0003\.pck is not compl"
+        ) as caught:
+            run_here({"one": table(tmp_path)}, tmp_path / "out", exec_cmd=command)
+        merged = pickle.loads((tmp_path / "out" / "one" / "result.pck").read_bytes())
+        assert means(merged) == [1, 2]
+        clean(str(caught.value))
 
     def test_a_command_that_leaves_nothing(self, tmp_path: Path) -> None:
         with pytest.raises(TreatmentError, match=r"has left no result_0001\.pck"):
@@ -94,6 +116,7 @@ if number == 3:
         assert "1 of 3 regions" in str(caught.value)
         merged = pickle.loads((tmp_path / "out" / "one" / "result.pck").read_bytes())
         assert means(merged) == [1, 3]
+        clean(str(caught.value))
 
     @pytest.mark.parametrize("who", ["getppid", "getpid"])  # the worker, or its command
     def test_a_job_that_is_killed_once(self, who: str, tmp_path: Path) -> None:
@@ -134,8 +157,7 @@ if number == 3:
         command = script(tmp_path / "x.py", body)
         with pytest.raises(TreatmentError, match=r"merge_results failed") as caught:
             run_here({"one": table(tmp_path)}, tmp_path / "out", exec_cmd=command)
-        told = str(caught.value)
-        run_id = told.partition("pyhrf-parallel retry ")[2].partition(",")[0]
+        run_id = kept(str(caught.value))
         with TreatmentRun.load(run_id) as run:
             Path(run.subjects[0].place, "result.pck").rmdir()
         assert run_command(["retry", run_id]) == 0
@@ -270,6 +292,55 @@ def wait_for(path: Path) -> None:
 
 
 class TestKeeping:
+    @pytest.mark.parametrize("how", ["a status", "a hidden crash"])
+    def test_single_regions_that_have_failed(
+        self, how: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """They run again, and nothing else does."""
+        crash = "import pickle; pickle.dump(('roi', None, 'Traceback: bad'), open('result_0002.pck', 'wb'), 0)"
+        body = (
+            f"open({str(tmp_path / 'ran')!r}, 'a').write(f'{{number}} ')\n"
+            f"if number == 2 and not os.path.exists({str(tmp_path / 'mended')!r}):\n"
+            f"    {crash if how == 'a hidden crash' else 'pass'}\n"
+            f"    sys.exit({0 if how == 'a hidden crash' else 1})"
+        )
+        command = script(tmp_path / "x.py", body)
+        with pytest.raises(TreatmentError) as caught:
+            run_here({"one": table(tmp_path)}, tmp_path / "out", exec_cmd=command)
+        run_id = kept(str(caught.value))
+        result = tmp_path / "out" / "one" / "result.pck"
+        assert [found for _, found, report in pickle.loads(result.read_bytes()) if report == "ok"]
+        assert run_command(["runs", "--status"]) == 0
+        assert "done: 2 of 3 tasks returned, 1 failed" in capsys.readouterr().out
+        # Once more without success: it is still there, and the same command goes on.
+        assert run_command(["retry", run_id]) == 0
+        assert run_command(["collect", run_id]) == 1
+        said = capsys.readouterr()
+        assert kept(said.out) == run_id
+        assert "region 2: " in said.err
+        (tmp_path / "mended").touch()
+        assert run_command(["retry", run_id]) == 0
+        assert run_command(["collect", run_id]) == 0
+        assert "The run was cleaned." in capsys.readouterr().out
+        assert means(pickle.loads(result.read_bytes())) == [1, 2, 3]
+        assert sorted((tmp_path / "ran").read_text().split()) == ["1", "2", "2", "2", "3"]
+
+    def test_nothing_to_run_again(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        treatments, paths = {"one": table(tmp_path)}, {"one": tmp_path / "out"}
+        with submit_treatments(treatments, paths, exec_cmd=ESTIMATE, split_cmd=SPLIT) as run:
+            run.results()
+            assert run_command(["retry", run.run_id]) == 1
+            assert f"nothing of run {run.run_id} has failed" in capsys.readouterr().err
+            run.clean()
+
+    def test_all_regions_have_failed(self, tmp_path: Path) -> None:
+        """To begin anew is no more work then: nothing is kept, and the reason is told once."""
+        command = script(tmp_path / "x.py", "sys.exit(3)")
+        with pytest.raises(TreatmentError) as caught:
+            run_here({"one": table(tmp_path)}, tmp_path / "out", exec_cmd=command)
+        assert "regions 1, 2, 3: TreatmentError" in str(caught.value)
+        assert "was kept" not in str(caught.value)
+
     def test_an_engine_that_gives_up(self, tmp_path: Path) -> None:
         """What has finished stays, and is merged by a retry."""
         command = script(
