@@ -11,6 +11,7 @@ from typing import Any
 
 from pyhrf_parallel.account import home
 from pyhrf_parallel.errors import ConfigurationError
+from pyhrf_parallel.pyhrf_defaults import without_defaults
 
 #: The environment variable that names another configuration file.
 ENVIRONMENT_VARIABLE = "PYHRF_PARALLEL_CONFIG"
@@ -26,7 +27,8 @@ class Configuration:
     Attributes
     ----------
     nb_procs : int or None
-        ``[parallel-local]``: simultaneous tasks, negative as in joblib; None for all CPUs.
+        ``[parallel-local]``: simultaneous tasks, negative as in joblib; None for all CPUs. In a file that pyhrf
+        has written by itself, and nobody has changed but for ``[parallel-cluster]``, its 1 does not count.
     niceness : int
         ``[parallel-local]``: scheduling priority of the processes of mode 'local', 0 (as usual) to 19
         (last).
@@ -167,7 +169,7 @@ def load_configuration(source: ConfigSource = None) -> Configuration:
     path = Path(named).expanduser() if named else default_path()
     if path is None:
         return Configuration()
-    return _interpret(str(path), _read_file(path))
+    return _interpret(str(path), without_defaults(_read_file(path)))
 
 
 def default_path() -> Path | None:

@@ -22,9 +22,9 @@ from pyhrf_parallel.treatment_jobs.graph import CONFIG, RESULT
 from pyhrf_parallel.treatment_jobs.region_files import data_name
 
 #: What is sent with the data: pyhrf has no command that splits.
-SPLIT_SCRIPT, ESTIMATION_SCRIPT, OUTPUT_SCRIPT = SCRIPTS = [
+SPLIT_SCRIPT, ESTIMATION_SCRIPT, OUTPUT_SCRIPT, _ = SCRIPTS = [
     Path(__file__).with_name("scripts") / name
-    for name in ("split_roidata.py", "estimate_regions.py", "make_outputs.py")
+    for name in ("split_roidata.py", "estimate_regions.py", "make_outputs.py", "own_home.py")
 ]
 _DATA, _MASKS = "fmri_data", ("mask_file", "roi_mask_file")
 _BOLD = ("bold_file", "bold_files")

@@ -17,6 +17,8 @@ from pyhrf_parallel.treatment_jobs.region_files import result_name
 SPLIT, REGION, MERGE = "roi_split", "jde_r{:04d}", "merge_results"
 OUTPUT, BRING_BACK, CLEAN = "make_outputs", "scp_result", "clean_files"
 CONFIG, RESULT, ARCHIVE = "treatment.xml", "result.pck", "outputs.tar"
+#: Where programs of a treatment may leave what others leave in a user's home.
+HOME = ".home"
 SPLIT_COMMAND, MERGE_COMMAND = "pyhrf_split_roidata", "pyhrf_pack_results"
 # A level of Python's logging, as in pyhrf: its 1 is a hundred lines for each voxel.
 _WARNINGS = ["-v", "30"]
@@ -118,7 +120,8 @@ def merge_command() -> list[str]:
 
 def clean_command(what: Description) -> list[str]:
     """Return the words that remove all files of the treatment."""
-    return ["rm", "-f", "--", CONFIG, *what.inputs, *what.regions.values(), *what.results, RESULT]
+    files = [CONFIG, *what.inputs, *what.regions.values(), *what.results, RESULT]
+    return ["rm", "-rf", "--", *files, HOME]
 
 
 def build_graph(what: Description) -> JobGraph:

@@ -19,7 +19,13 @@ from pyhrf_parallel.errors import (
 )
 from pyhrf_parallel.files import private_directory
 from pyhrf_parallel.treatment_jobs.estimating import EstimateByCommand, Estimator
-from pyhrf_parallel.treatment_jobs.graph import ARCHIVE, CONFIG, RESULT, SPLIT_COMMAND
+from pyhrf_parallel.treatment_jobs.graph import (
+    ARCHIVE,
+    CONFIG,
+    HOME,
+    RESULT,
+    SPLIT_COMMAND,
+)
 from pyhrf_parallel.treatment_jobs.interface import (
     EstimatesItself,
     KnowsSizes,
@@ -183,7 +189,7 @@ def _inputs(
     name: str, treatment: Treatment, taken: set[str]
 ) -> tuple[dict[str, Path], dict[str, str]]:
     """Return the files by their names elsewhere, and how each path is to be changed."""
-    taken |= {CONFIG, RESULT, ARCHIVE} | {result_name(region) for region in taken}
+    taken |= {CONFIG, RESULT, ARCHIVE, HOME} | {result_name(region) for region in taken}
     inputs: dict[str, Path] = {}
     renamed = {}
     for path in dict.fromkeys(map(str, treatment.get_data_files())):

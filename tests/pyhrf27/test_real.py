@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -14,6 +15,7 @@ import pytest
 from pyhrf_parallel import TreatmentError, run_soma_workflow
 from pyhrf_parallel.commands.cli import run as run_command
 from pyhrf_parallel.commands.finding import find
+from pyhrf_parallel.configuration import Configuration, load_configuration
 from pyhrf_parallel.pyhrf27 import PyhrfTreatment, load_results
 from pyhrf_parallel.treatment_jobs.staging import stage
 from tests.pyhrf27.conftest import write_config
@@ -23,11 +25,23 @@ pytestmark = [pytest.mark.pyhrf27, pytest.mark.timeout(900)]  # it may have to b
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """pyhrf writes its configuration to HOME."""
-    (tmp_path / "home").mkdir()
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home in which nothing may be left, neither by us nor by pyhrf; and none of matplotlib's may be."""
+    place = tmp_path / "home é"
+    place.mkdir()
+    monkeypatch.setenv("HOME", str(place))
+    for name in ("MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(place / name.lower()))
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    yield place
+    assert [str(path) for path in place.rglob("*") if path.is_file()] == []
+
+
+def alone(place: Path) -> dict[str, str]:
+    """Return an environment for pyhrf without us, which writes to its home."""
+    (place / "home").mkdir(exist_ok=True)
+    kept = ("PATH", "OPENBLAS_NUM_THREADS")
+    return {name: os.environ[name] for name in kept} | {"HOME": str(place / "home")}
 
 
 def by_pyhrf(config: Path, output: Path, python27: Path) -> None:
@@ -39,8 +53,9 @@ def by_pyhrf(config: Path, output: Path, python27: Path) -> None:
     output.mkdir()
     command = [python27.with_name("pyhrf_jde_estim"), "-c", config.parent / "serial.xml"]
     subprocess.run(
-        list(map(str, command)), check=True, cwd=config.parent, stdout=subprocess.DEVNULL
-    )
+        list(map(str, command)), check=True, cwd=config.parent, stdout=subprocess.DEVNULL,
+        env=alone(config.parent),
+    )  # fmt: skip
 
 
 def as_jobs(treatments: dict[str, PyhrfTreatment], out: Path) -> dict[str, list[object]]:
@@ -73,14 +88,24 @@ def test_every_byte_is_pyhrfs(vem: Path, python27: Path, tmp_path: Path) -> None
     assert np.abs(hrf.data).max() > 0
 
 
+def test_the_file_that_pyhrf_writes_by_itself_asks_for_nothing(
+    python27: Path, tmp_path: Path
+) -> None:
+    subprocess.run([python27, "-c", "import pyhrf"], check=True, env=alone(tmp_path))
+    path = tmp_path / "home" / ".pyhrf" / "config.cfg"
+    assert "nb_procs = 1" in path.read_text()
+    assert load_configuration(path) == Configuration()
+
+
 def test_the_regions_are_those_that_pyhrf_finds(vem: Path, python27: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pyhrf.xmlio import from_xml\n"
         "print(list(map(int, from_xml(open(sys.argv[1]).read()).dump_roi_datasets(dry=True)[1])))"
     )
     done = subprocess.run(
-        [python27, "-c", code, vem], check=True, cwd=tmp_path, stdout=subprocess.PIPE, text=True
-    )
+        [python27, "-c", code, vem], check=True, cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+        env=alone(tmp_path),
+    )  # fmt: skip
     assert done.stdout.splitlines()[-1] == str(list(PyhrfTreatment.from_xml(vem).roi_sizes))
 
 
@@ -140,8 +165,9 @@ def configure(config: Path, what: str, python27: Path) -> list[int]:
     """Let pyhrf write a configuration; return the regions that it finds."""
     command = [python27, "-c", CONFIGURE % what, config]
     done = subprocess.run(
-        list(map(str, command)), check=True, cwd=config.parent, stdout=subprocess.PIPE, text=True
-    )
+        list(map(str, command)), check=True, cwd=config.parent, stdout=subprocess.PIPE, text=True,
+        env=alone(config.parent),
+    )  # fmt: skip
     return list(map(int, done.stdout.splitlines()[-1].strip("[]").split(",")))
 
 
@@ -228,7 +254,7 @@ def test_odd_images_have_the_regions_that_pyhrf_finds(
     nib.save(make(labels, np.eye(4)), paths["mask"])
     done = subprocess.run(
         [python27, "-c", SIZES % how.format(**paths, more=more)],
-        check=True, cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+        check=True, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=alone(tmp_path),
     )  # fmt: skip
     treatment = PyhrfTreatment.from_xml(tmp_path / "odd.xml", python27)
     assert str(list(treatment.roi_sizes.items())) == done.stdout.splitlines()[-1]
@@ -270,4 +296,3 @@ def test_two_subjects_and_the_command(
     (tmp_path / "again" / "jde_vem_hrf.nii").rmdir()
     assert run_command(["collect", "last"]) == 0
     assert len(list((tmp_path / "again").iterdir())) == 35
-    assert not os.path.exists(tmp_path / "home" / ".local" / "state" / "pyhrf_parallel")  # noqa: PTH110

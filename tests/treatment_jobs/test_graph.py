@@ -45,10 +45,10 @@ def test_names_groups_and_words() -> None:
         "pyhrf_pack_results", "-v1", "-o", "result.pck", "result_0002.pck", "result_0001.pck",
     ]  # fmt: skip
     assert scp == ["scp", "result.pck", "me@laptop:/results/result.pck"]
-    assert clean[:3] == ["rm", "-f", "--"]
+    assert clean[:3] == ["rm", "-rf", "--"]
     assert set(clean[3:]) == {
         "treatment.xml", "bold.nii", "roidata_0001.pck", "roidata_0002.pck", "result_0001.pck",
-        "result_0002.pck", "result.pck",
+        "result_0002.pck", "result.pck", ".home",
     }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,31 +26,42 @@ def config(home: Path) -> Path:
     return path
 
 
-# As pyhrf 0.5 writes it, with its other sections.
+# As pyhrf 0.5 writes it when it is imported.
 PYHRF = """[global]
 write_texture_minf = False
 tmp_prefix = pyhrftmp
+verbosity = 0
+numpy_floating_point_error = warn
 tmp_path = /tmp/
-use_mode = enduser
+use_mode = end_user
 spm_path = None
+
 [log]
-log_level = WARNING
-format = %(asctime)s [%(levelname)s]
-[parallel-cluster]
-server_id = None
-server = None
-user = None
+log_to_file = False
+level = WARNING
+
+[parallel-LAN]
+niceness = 10
 remote_path = None
+hosts = /home/me/.pyhrf/hosts_LAN
+user = None
+remote_host = None
 enable_unit_test = 0
+
 [parallel-local]
 niceness = 10
 nb_procs = 1
-[parallel-LAN]
-remote_host = None
-niceness = 10
-hosts = /tmp/hosts
+
+[parallel-cluster]
+server_id = None
+remote_path = None
+enable_unit_test = 0
+user = None
+server = None
+
 [treatment-default]
-make_outputs = True
+save_result_dump = 0
+
 """
 
 
@@ -58,10 +70,37 @@ def test_without_a_file_there_are_defaults_and_none_is_written(home: Path) -> No
     assert list(home.iterdir()) == []
 
 
-def test_the_file_of_pyhrf(config: Path) -> None:
+def test_the_file_of_pyhrf_asks_for_nothing(config: Path) -> None:
+    """Nobody has chosen its one process."""
     config.write_text(PYHRF)
-    assert load_configuration() == Configuration(nb_procs=1, niceness=10)
+    assert load_configuration() == Configuration()
     assert config.read_text() == PYHRF
+    config.write_text(PYHRF.replace("server = None", "server = cluster"))
+    assert load_configuration() == Configuration(server="cluster")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("nb_procs = 1", "nb_procs = 2"), ("niceness = 10\nnb_procs", "niceness = 5\nnb_procs"),
+        ("spm_path = None", "spm_path = /opt/spm"), ("save_result_dump = 0", "save_result_dump = 1"),
+        ("hosts = /home/me/.pyhrf/hosts_LAN", "hosts = /home/me/hosts"), ("level = WARNING", ""),
+        ("[log]\nlog_to_file = False\nlevel = WARNING", ""),
+    ],
+)  # fmt: skip
+def test_a_file_that_somebody_has_changed(old: str, new: str, config: Path) -> None:
+    config.write_text(PYHRF.replace(old, new))
+    asked = Configuration(nb_procs=1, niceness=10)
+    changed: dict[str, Any] = {
+        "nb_procs = 2": {"nb_procs": 2},
+        "niceness = 5\nnb_procs": {"niceness": 5},
+    }
+    assert load_configuration() == replace(asked, **changed.get(new, {}))
+
+
+def test_one_process_that_somebody_has_asked_for(config: Path) -> None:
+    config.write_text("[parallel-local]\nniceness = 10\nnb_procs = 1\n")
+    assert load_configuration() == Configuration(nb_procs=1, niceness=10)
 
 
 def test_the_cluster_section(config: Path) -> None:

@@ -16,6 +16,8 @@ import runpy
 import signal
 import sys
 
+sys.dont_write_bytecode = True
+import own_home
 import numpy
 import pyhrf.ui.jde  # what the program needs
 import pyhrf.ui.treatment

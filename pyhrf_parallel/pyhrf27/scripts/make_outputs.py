@@ -10,6 +10,8 @@ import sys
 import tarfile
 import tempfile
 
+sys.dont_write_bytecode = True
+import own_home
 from pyhrf.xmlio import from_xml
 
 

@@ -6,6 +6,9 @@ from __future__ import print_function
 import os
 import sys
 
+sys.dont_write_bytecode = True
+import own_home
+
 try:
     from pyhrf.xmlio import from_xml
 except ImportError as error:
