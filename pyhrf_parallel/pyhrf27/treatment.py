@@ -10,13 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from pyhrf_parallel.errors import TreatmentDataError
 from pyhrf_parallel.pyhrf27 import xml_tree
 from pyhrf_parallel.pyhrf27.estimating import EstimateByPyhrf
+from pyhrf_parallel.pyhrf27.images import count_scans, read_image, time_axis
 from pyhrf_parallel.pyhrf27.results import load_results
 from pyhrf_parallel.treatment_jobs.graph import CONFIG, RESULT
 from pyhrf_parallel.treatment_jobs.region_files import data_name
@@ -26,6 +26,8 @@ SPLIT_SCRIPT, ESTIMATION_SCRIPT, OUTPUT_SCRIPT, _ = SCRIPTS = [
     Path(__file__).with_name("scripts") / name
     for name in ("split_roidata.py", "estimate_regions.py", "make_outputs.py", "own_home.py")
 ]
+#: What is run before anything is sent.
+CHECK_SCRIPT = Path(__file__).with_name("scripts") / "check_python.py"
 _DATA, _MASKS = "fmri_data", ("mask_file", "roi_mask_file")
 _BOLD = ("bold_file", "bold_files")
 _OUTPUTS = "make_outputs"
@@ -147,7 +149,7 @@ class PyhrfTreatment:
         if len(masks) != 1:
             raise TreatmentDataError(f"its data have {len(masks)} masks, and one is needed")
         path = self._path(masks[0].text or "")
-        values = _read(path)
+        values = read_image(path)
         if not np.allclose(np.round(values), values):
             raise TreatmentDataError(f"{path}: its labels are not whole numbers")
         labels: NDArray[np.int64] = np.round(values).astype(np.int64)
@@ -163,8 +165,8 @@ class PyhrfTreatment:
         n = 0
         for element in self._bold():
             path = self._path(element.text or "")
-            bold = _read(path)
-            axis = _time_axis(bold)
+            bold = read_image(path)
+            axis = time_axis(bold)
             if bold.size != bold.shape[axis] * np.prod(shape):
                 raise TreatmentDataError(f"{path} has shape {bold.shape}, and the mask {shape}")
             n += bold.shape[axis]
@@ -276,8 +278,18 @@ class PyhrfTreatment:
 
     def roi_shapes(self) -> list[tuple[int, int]]:
         """Return how many scans and voxels each region has, the biggest first."""
-        scans = sum(_n_scans(self._path(e.text or "")) for e in self._bold())
+        scans = sum(count_scans(self._path(e.text or "")) for e in self._bold())
         return [(scans, size) for size in self.roi_sizes.values()]
+
+    @property
+    def check_command(self) -> list[str]:
+        """The command that fails where there is no pyhrf."""
+        return [
+            self.python,
+            "-c",
+            CHECK_SCRIPT.read_text(encoding="ascii"),
+            *self.estimation_command,
+        ]
 
     @property
     def split_command(self) -> list[str]:
@@ -293,55 +305,3 @@ class PyhrfTreatment:
     def region_estimator(self) -> EstimateByPyhrf:
         """Return what runs that command on regions, and imports pyhrf once."""
         return EstimateByPyhrf([self.python, ESTIMATION_SCRIPT.name], *self.estimation_command)
-
-
-def _time_axis(bold: NDArray[Any]) -> int:
-    return 3 if bold.ndim > 3 else 0  # noqa: PLR2004  (a surface has scans, then vertices)
-
-
-def _n_scans(path: str) -> int:
-    image = _load(path)
-    if isinstance(image, nib.GiftiImage):
-        return int(_stacked(image).shape[0])
-    return int(image.shape[3]) if image.ndim > 3 else 1  # noqa: PLR2004
-
-
-def _stacked(image: Any) -> NDArray[Any]:
-    """Return the values of a surface: an array for each scan, or one of all."""
-    arrays = [array.data for array in image.darrays]
-    return np.stack(arrays) if len(arrays) > 1 else np.asarray(arrays[0])
-
-
-def _load(path: str) -> Any:
-    try:
-        image = nib.load(path)
-    except Exception as error:  # whatever a damaged image makes of its reader
-        raise TreatmentDataError(f"{path} cannot be read as an image: {error}") from error
-    for extension in getattr(image.header, "extensions", ()):
-        _check_extension(path, extension.get_content())
-    return image
-
-
-def _check_extension(path: str, content: bytes | str) -> None:
-    """Look into XML in the header of an image: pyhrf reads that as it reads a configuration."""
-    text = content if isinstance(content, str) else content.decode("latin-1")
-    if "<" not in text:
-        return
-    try:
-        xml_tree.check(xml_tree.parse(text.strip(" \t\r\n\0")))
-    except TreatmentDataError as error:
-        raise TreatmentDataError(
-            f"the header of {path} has XML that pyhrf would run: {error}"
-        ) from error
-
-
-def _read(path: str) -> NDArray[Any]:
-    """Read an image as pyhrf does: in volumes, what is not a number is 0."""
-    image = _load(path)
-    if isinstance(image, nib.GiftiImage):
-        return _stacked(image)
-    try:
-        values: NDArray[Any] = np.asanyarray(image.dataobj)
-    except Exception as error:
-        raise TreatmentDataError(f"{path} cannot be read as an image: {error}") from error
-    return np.where(np.isnan(values), 0, values)

@@ -104,6 +104,22 @@ class NamesCommands(Protocol):
 
 
 @runtime_checkable
+class ChecksPlace(Protocol):
+    """A treatment that needs more where its jobs run than this package.
+
+    Attributes
+    ----------
+    check_command : list of str
+        Words of a command that fails where the treatment cannot run, and says why in its last line. It is run
+        before anything is sent, in any directory.
+    """
+
+    @property
+    def check_command(self) -> list[str]:
+        """What looks whether it can run."""
+
+
+@runtime_checkable
 class MakesOutputsThere(Protocol):
     """A treatment whose files for people are made where the jobs run."""
 

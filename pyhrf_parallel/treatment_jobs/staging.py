@@ -27,6 +27,7 @@ from pyhrf_parallel.treatment_jobs.graph import (
     SPLIT_COMMAND,
 )
 from pyhrf_parallel.treatment_jobs.interface import (
+    ChecksPlace,
     EstimatesItself,
     KnowsSizes,
     MakesOutputsThere,
@@ -68,6 +69,8 @@ class Staged:
         What does it.
     roi_shapes : list of (int, int) or None
         How many scans and voxels each region has, where the treatment knows it.
+    check : list of str
+        The command that fails where it cannot run; none if it runs anywhere.
     """
 
     name: str
@@ -79,6 +82,7 @@ class Staged:
     output: list[str]
     estimator: Estimator
     roi_shapes: list[tuple[int, int]] | None
+    check: list[str]
 
     @property
     def roi_bytes(self) -> list[int] | None:
@@ -131,8 +135,12 @@ def stage(name: str, treatment: Treatment, exec_cmd: Command, split_cmd: Command
         estimator = treatment.region_estimator()
         if analyser_travels(treatment):  # by value if need be; the split can do without
             elsewhere.set_init_param("analyser", None)
+    own_commands = exec_cmd is None and split_cmd is None
+    check = treatment.check_command if isinstance(treatment, ChecksPlace) and own_commands else []
     return Staged(
-        name, regions, inputs, to_text(elsewhere), split, command, output or [], estimator, treatment.roi_shapes() if isinstance(treatment, KnowsSizes) else None,
+        name, regions, inputs, to_text(elsewhere), split, command, output or [], estimator,
+        treatment.roi_shapes() if isinstance(treatment, KnowsSizes) else None,
+        check,
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,6 +26,7 @@ from pyhrf_parallel.files import private_directory
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.starting import describe_run, remove_quietly
 from pyhrf_parallel.tasks import Work, check_options, check_resources
+from pyhrf_parallel.treatment_jobs.checking import check_there
 from pyhrf_parallel.treatment_jobs.collected import Subject
 from pyhrf_parallel.treatment_jobs.estimating import EstimateRegions
 from pyhrf_parallel.treatment_jobs.graph import CONFIG, RESULT, Description
@@ -111,7 +112,10 @@ class Submission:
         run_id = new_run_id()
         kept = _dumps(self._treatments)
         with private_directory() as directory, ExitStack() as undo:
+            for path in self._results:
+                _make_writable(path, undo)
             run = self._make_place(run_id, undo)
+            check_there({s.name: s.check for s in self._staged if s.check}, run)
             for staged, place in zip(self._staged, run.places, strict=True):
                 send_inputs(staged, run, place)
             is_sent = self._is_sent(run)
@@ -257,15 +261,31 @@ def _check(treatments: Mapping[str, Any], request: Request) -> None:
 
 
 def _result_path(directory: str | os.PathLike[str], treatment: Treatment) -> Path:
-    """Return where a result goes, when it is sure that it can."""
+    """Return where a result goes; nothing is made there yet."""
     name = Path(treatment.result_dump_file).name if treatment.result_dump_file else RESULT
     place = Path(directory).absolute()
+    existing = next(path for path in (place, *place.parents) if os.path.lexists(path))
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise TreatmentError(f"the result cannot be written to {place}: {existing} does not let")
+    return place / name
+
+
+def _make_writable(result: Path, undo: ExitStack) -> None:
+    """Make the directory of a result, which is not to stay if the run cannot be started."""
+    place = result.parent
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        with (place / f".{name}.{os.getpid()}.part").open("xb") as file:
+        for directory in reversed([place, *place.parents]):
+            if not directory.exists():
+                directory.mkdir()
+                undo.callback(_remove_empty, directory)
+        with (place / f".{result.name}.{os.getpid()}.part").open("xb") as file:
             Path(file.name).unlink()
     except OSError as error:
         raise TreatmentError(
             f"the result cannot be written to {place}: {error.strerror or error}"
         ) from error
-    return place / name
+
+
+def _remove_empty(directory: Path) -> None:
+    with suppress(OSError):
+        directory.rmdir()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,10 +12,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from pyhrf_parallel import TreatmentDataError
+from pyhrf_parallel import TreatmentDataError, TreatmentError, submit_treatments
 from pyhrf_parallel.commands.cli import run as run_command
 from pyhrf_parallel.pyhrf27 import PyhrfTreatment, names, xml_tree
+from pyhrf_parallel.pyhrf27.treatment import CHECK_SCRIPT
 from pyhrf_parallel.treatment_jobs.staging import stage
+from tests.conftest import missing
 
 STR, ANALYSER = "c__builtin__##str##p0##.", "cpyhrf.ui.vb_jde_analyser##JDEVEMAnalyser##p0##."
 STATIC = (
@@ -219,3 +223,42 @@ def test_the_list_has_the_classes_of_pyhrf(python27: Path, tmp_path: Path) -> No
         "pyhrf.core.FMRISessionSimulationData", "pyhrf.jde.nrl.gammagaussian.InhomogeneousNRLSampler",
     }  # fmt: skip
     assert found >= names.CLASSES
+
+
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [
+        ("/no/python2.7", "there is no program '/no/python2.7'"),
+        ("/bin/false", "/bin/false ended with status 1"),
+        (sys.executable, r"is Python 3.*: name the Python 2\.7 that has pyhrf"),
+    ],
+)
+def test_a_wrong_python_is_told_once_and_before_anything_runs(
+    named: str, told: str, vem: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run_command(["jde", str(vem), "--output", str(out), "--python", named]) == 1
+    said = capsys.readouterr().err
+    assert re.search(f"treatment 'vem' cannot run on this machine: .*{told}", said)
+    assert len(said.splitlines()) == 1
+    assert not out.exists()
+    assert run_command(["runs"]) == 0
+    assert "There are no runs" in capsys.readouterr().out
+
+
+@pytest.mark.pyhrf27
+@pytest.mark.timeout(900)  # it may have to be built
+def test_a_python_without_pyhrf(python27: Path, vem: Path, tmp_path: Path) -> None:
+    bare = python27.parents[2] / "python" / "bin" / "python2.7"
+    if not bare.exists():
+        missing("pyhrf27", f"no Python without pyhrf beside {python27}")
+    treatments = {name: PyhrfTreatment.from_xml(vem, bare) for name in "ab"}
+    with pytest.raises(
+        TreatmentError, match=r"cannot run on this machine: .* has no pyhrf"
+    ) as caught:
+        submit_treatments(treatments, {name: tmp_path / name for name in treatments})
+    assert str(caught.value).count("has no pyhrf") == 1
+    # And one that pyhrf was taken out of in part.
+    command = [str(python27), "-c", CHECK_SCRIPT.read_text(), "/no/pyhrf_jde_estimate"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "there is neither /no/pyhrf_jde_estimate nor " in done.stderr

@@ -17,6 +17,7 @@ from pyhrf_parallel import (
     NotShippableError,
     OptionError,
     ParallelError,
+    SubmissionError,
     TreatmentDataError,
     TreatmentError,
     submit_treatments,
@@ -186,3 +187,27 @@ def test_the_pickle_of_a_treatment_is_private(tmp_path: Path, home: Path) -> Non
             assert path.is_symlink() or path.stat().st_uid == os.getuid()
         assert Path(run.manifest.directory).stat().st_mode & 0o077 == 0
         run.clean()
+
+
+def test_a_start_that_fails_leaves_no_directory(tmp_path: Path, home: Path) -> None:
+    paths = {"one": tmp_path / "results" / "one"}
+    (tmp_path / "results").mkdir()
+    run_here({"one": table(tmp_path)}, tmp_path, local_result_pathes=paths, dry_run=True)
+    assert list((tmp_path / "results").iterdir()) == []
+    with pytest.raises(SubmissionError):
+        run_here(
+            {"one": table(tmp_path)},
+            tmp_path,
+            local_result_pathes=paths,
+            remote_pathes={"one": tmp_path / "signals.csv"},  # no directory
+        )
+    assert list((tmp_path / "results").iterdir()) == []
+    (tmp_path / "results" / "one").mkdir()  # the user's own
+    with pytest.raises(SubmissionError):
+        run_here(
+            {"one": table(tmp_path)},
+            tmp_path,
+            local_result_pathes=paths,
+            remote_pathes={"one": tmp_path / "signals.csv"},
+        )
+    assert (tmp_path / "results" / "one").is_dir()
