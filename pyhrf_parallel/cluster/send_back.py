@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from pyhrf_parallel.cluster.quoting import remote_command
+from pyhrf_parallel.compressing import is_to_be_compressed, packed
 from pyhrf_parallel.files import checksum
 
 #: Nobody can be asked, and no host is trusted that is not known.
@@ -33,6 +35,10 @@ def _there(address: str, script: str, *values: str) -> str:
 def main() -> None:
     """Send the file."""
     file, address, path = sys.argv[1:]
+    if is_to_be_compressed(path):
+        compressed = Path(f"{file}.gz")
+        compressed.write_bytes(packed(path, Path(file).read_bytes()))
+        file = str(compressed)
     # scp takes the path apart in ways that depend on its version: it gets one that has nothing to take.
     place = _there(address, "mktemp -d")
     try:

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from pyhrf_parallel.compressing import unpacked
 from pyhrf_parallel.errors import TreatmentDataError
 
+_PARTS = 3  # of a result: the region, what was found, and 'ok' or a traceback
 _PREFIXES = ("pyhrf.", "nibabel.")
 
 
@@ -123,7 +125,7 @@ def load_results(path: str | os.PathLike[str]) -> list[tuple[Any, Any, str]]:
     Parameters
     ----------
     path : path
-        A ``result.pck``, of one region or merged.
+        A ``result.pck``, of one region or merged, or ``.pck.gz``; pyhrf's own or one of this package.
 
     Returns
     -------
@@ -136,10 +138,16 @@ def load_results(path: str | os.PathLike[str]) -> list[tuple[Any, Any, str]]:
         If the file is damaged, or has anything else in it.
     """
     try:
-        content = Path(path).read_bytes()
+        content = unpacked(Path(path).read_bytes())
         value = _Unpickler(io.BytesIO(content), encoding="latin1").load()
     except TreatmentDataError as error:
         raise TreatmentDataError(f"{path}: {error}") from None
     except Exception as error:  # whatever a damaged pickle makes of its reader
         raise TreatmentDataError(f"{path} is no result of pyhrf: {error}") from error
-    return value if isinstance(value, list) else [value]
+    results = value if isinstance(value, list) else [value]
+    for result in results:
+        if not isinstance(result, (list, tuple)) or len(result) != _PARTS:
+            raise TreatmentDataError(
+                f"{path} is no result of pyhrf: it holds {result!r:.60}, and not (region, found, report)"
+            )
+    return results

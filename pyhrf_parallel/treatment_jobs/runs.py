@@ -16,12 +16,18 @@ from pyhrf_parallel.cluster.following import read_state
 from pyhrf_parallel.cluster.layout import State
 from pyhrf_parallel.cluster.manifests import Manifest, read_remembered
 from pyhrf_parallel.cluster.step import DONE
+from pyhrf_parallel.compressing import (
+    is_to_be_compressed,
+    packed,
+    unpacked,
+)
 from pyhrf_parallel.errors import (
     RunNotFoundError,
     SubmissionError,
     TransferError,
     TreatmentError,
 )
+from pyhrf_parallel.files import checksum
 from pyhrf_parallel.progress import ProgressOption, reporting
 from pyhrf_parallel.runs import Run
 from pyhrf_parallel.tasks import Outcomes
@@ -207,19 +213,37 @@ class TreatmentRun(Run):
         if log:
             expected = self._connected().read(log).decode(errors="replace").split()[-1]
         else:
-            expected = self._connected().fetch(f"{subject.place}/{RESULT}", path, progress)
+            expected = self._bring(f"{subject.place}/{RESULT}", path, progress)
         treatment = self.treatments().get(subject.name)
         try:
             if isinstance(treatment, ReadsResults):
                 values = treatment.read_results(path)
             else:
-                values = pickle.loads(_read_unchanged(path, expected))
+                values = pickle.loads(unpacked(_read_unchanged(path, expected)))
         except Exception as error:
             raise TreatmentError(
                 f"treatment {subject.name!r}: its result is in {path}, and cannot be read here: "
                 f"{type(error).__name__}: {error}"
             ) from error
         return dict(zip(outputs, values, strict=True))
+
+    def _bring(self, source: str, path: Path, progress: ProgressOption) -> str:
+        """Bring a result here, compressed if its name says so; return the checksum of the file here."""
+        if not is_to_be_compressed(path):
+            return self._connected().fetch(source, path, progress)
+        try:
+            with TemporaryDirectory(prefix="pyhrf_parallel_", dir=path.parent) as directory:
+                whole = Path(directory, RESULT)
+                self._connected().fetch(source, whole, progress)
+                compressed = whole.with_name(path.name)
+                compressed.write_bytes(packed(path, whole.read_bytes()))
+                expected = checksum(compressed)
+                compressed.replace(path)
+        except OSError as error:
+            raise TransferError(
+                f"the result did not get to {path}: {error.strerror or error}", path=str(path)
+            ) from error
+        return expected
 
     def _fetch_outputs(self, subject: Subject, progress: ProgressOption) -> None:
         """Bring what was made there to the directory of the result: a file is there when it is whole."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from pyhrf_parallel.compressing import packed, unpacked
 from pyhrf_parallel.files import write_then_rename
 from pyhrf_parallel.treatment_jobs.failures import OK
 from pyhrf_parallel.treatment_jobs.region_files import PROTOCOL, result_path
@@ -106,13 +107,13 @@ def dump_results(results: Iterable[Result], path: Path) -> None:
     TreatmentError
         If it cannot be written, naming the file.
     """
-    content = pickle.dumps(list(results), 5)
+    content = packed(path, pickle.dumps(list(results), 5))
     write(path, lambda part: part.write_bytes(content), len(content))
 
 
 def load_results(path: str | os.PathLike[str]) -> list[Result]:
     """Read the list of results that a treatment has written. It is a pickle: trust who wrote it."""
-    results: list[Result] = pickle.loads(Path(path).read_bytes())
+    results: list[Result] = pickle.loads(unpacked(Path(path).read_bytes()))
     return results
 
 

@@ -272,6 +272,36 @@ def test_mcmc(xml_files: Path, real_data: Path, python27: Path, tmp_path: Path) 
     assert {"result.pck", "jde_mcmc_hrf_pm.nii"} <= made
 
 
+DUMP = """
+import sys
+from pyhrf.xmlio import from_xml
+treatment = from_xml(open(sys.argv[1]).read())
+treatment.output_dir, treatment.result_dump_file = ".", "./alone.pck.gz"
+treatment.output(treatment.execute(), dump_result=True, outputs=False)
+"""
+
+
+def test_a_compressed_result(vem: Path, python27: Path, tmp_path: Path) -> None:
+    """Ours and pyhrf's own are read alike."""
+    text = vem.read_text()
+    start = text.index("<result_dump_file")
+    end = "</result_dump_file>"
+    dump = f'<result_dump_file pickled_type="c__builtin__##str##p0##.">dump.pck.gz{end}'
+    vem.write_text(text[:start] + dump + text[text.index(end) + len(end) :])
+    treatment = PyhrfTreatment.from_xml(vem, python=str(python27))
+    treatment.set_init_param("make_outputs", False)
+    as_jobs({"one": treatment}, tmp_path / "jobs")
+    (path,) = (tmp_path / "jobs" / "one").iterdir()
+    assert (path.name, path.read_bytes()[:2]) == ("dump.pck.gz", b"\x1f\x8b")
+    subprocess.run(
+        [python27, "-c", DUMP, vem], check=True, cwd=tmp_path, env=alone(tmp_path), stdout=subprocess.DEVNULL
+    )  # fmt: skip
+    both = load_results(path), load_results(tmp_path / "alone.pck.gz")
+    ours, pyhrfs = ({o["hrf"].data.tobytes() for _, o, _ in found} for found in both)
+    assert ours == pyhrfs
+    assert len(ours) == 2
+
+
 def test_two_subjects_and_the_command(
     vem: Path, python27: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

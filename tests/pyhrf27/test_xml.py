@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import pickle
 from pathlib import Path
@@ -244,6 +245,27 @@ class TestResults:
         for content in (array, number):
             path.write_bytes(content)
             with pytest.raises(TreatmentDataError, match="not made"):
+                load_results(path)
+
+    @pytest.mark.parametrize(
+        "content", [5, [5], "text", None, {"a": 1}, [(1, 2)], [("roi", {}, "ok"), 7]]
+    )
+    def test_something_else(self, content: object, tmp_path: Path) -> None:
+        path = tmp_path / "result.pck"
+        path.write_bytes(pickle.dumps(content, 2))
+        with pytest.raises(
+            TreatmentDataError, match=r"result\.pck is no result of pyhrf: it holds"
+        ):
+            load_results(path)
+
+    def test_a_compressed_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "dump.pck.gz"
+        content = gzip.compress(pickle.dumps([("roi", {"a": 1}, "ok")], 0))
+        path.write_bytes(content)
+        assert load_results(path) == [("roi", {"a": 1}, "ok")]
+        for damaged in (content[:-9], content[:30], content[:20] + b"x" + content[21:]):
+            path.write_bytes(damaged)
+            with pytest.raises(TreatmentDataError, match="no result of pyhrf"):
                 load_results(path)
 
     def test_a_damaged_file(self, tmp_path: Path) -> None:

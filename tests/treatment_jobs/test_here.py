@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import pickle
 import subprocess
@@ -181,3 +182,13 @@ def test_the_positional_arguments_are_the_originals(tmp_path: Path) -> None:
         {"one": tmp_path / "out"}, "LABEL", True, split_cmd=SPLIT,
     )  # fmt: skip
     assert means(found) == [1]
+
+
+def test_a_result_that_is_to_be_compressed(tmp_path: Path, home: Path) -> None:
+    treatment = table(tmp_path)
+    treatment.result_dump_file = "dump.pck.gz"
+    found = run_here({"one": treatment}, tmp_path / "out")
+    assert means(found) == [1, 2, 3]
+    assert files(tmp_path / "out" / "one") == ["dump.pck.gz"]
+    with gzip.open(tmp_path / "out" / "one" / "dump.pck.gz") as file:
+        assert means(pickle.load(file)) == [1, 2, 3]
