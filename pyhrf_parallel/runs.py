@@ -25,6 +25,10 @@ if TYPE_CHECKING:  # paramiko is needed on clusters only
 _NEAR, _FAR = 0.05, 2.0  # seconds between two looks at a run: at least, and at most
 _FAR_HERE = 0.1  # of one on this machine
 _PATIENCE = 0.05  # in between, of the time that it has lasted
+_STOPPED = (
+    "its engine has ended without a word (killed?): pyhrf-parallel collect {0} starts it again, and "
+    "pyhrf-parallel cancel {0} ends what it has left"
+)
 _REVIVAL = 20.0  # seconds without news after which the engine is looked after
 
 
@@ -35,7 +39,8 @@ class RunStatus:
     Attributes
     ----------
     phase : str
-        ``'running'``, ``'done'``, ``'failed'`` or ``'cancelled'``.
+        ``'running'``, ``'done'``, ``'failed'``, ``'cancelled'``; or ``'stopped'`` if the engine has ended
+        without a word, was killed for example: whoever waits for the run starts it again.
     tasks, returned, failed : int
         How many there are, and have ended.
     jobs : list of JobRow
@@ -50,6 +55,10 @@ class RunStatus:
     failed: int
     jobs: list[JobRow]
     error: str = ""
+
+
+def _goes_on(state: State | None) -> bool:
+    return state is None or state.phase == "running"
 
 
 class RememberedWork(Work):
@@ -137,6 +146,9 @@ class Run:
         """Look how far the run is, without fetching results."""
         run = self._connected()
         state = read_state(run)
+        is_dead = _goes_on(state) and not run.is_running()
+        if is_dead:  # unless it has come to its end in between
+            state = read_state(run)
         if state is None:
             run.sizes()  # an engine that has not spoken yet has a directory
             state = State("running", 0, "")
@@ -145,7 +157,13 @@ class Run:
         settled, failed = max((state.settled, state.failed), (known.settled, known.failed))
         ended = state.phase in ("failed", "cancelled") and not self._outcomes.complete
         phase = "done" if not ended and self._is_over(state, settled) else state.phase
-        told = [state.error, *(f"{group}: {text}" for group, text in state.problems.items())]
+        if phase == "running" and is_dead:
+            phase = "stopped"
+        told = [
+            state.error,
+            _STOPPED.format(self.run_id) if phase == "stopped" else "",
+            *(f"{group}: {text}" for group, text in state.problems.items()),
+        ]
         return RunStatus(
             phase, self.manifest.tasks, settled - failed, failed, state.jobs,
             "\n".join(filter(None, told)),

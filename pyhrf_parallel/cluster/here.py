@@ -109,9 +109,13 @@ class RunHere(LocalFiles):
         if "error" in answer:
             raise SubmissionError(f"The engine cannot be started: {answer['error']}")
 
+    def is_running(self) -> bool:
+        """Tell whether the engine is there."""
+        return bool(site.is_running(self.directory)["running"])
+
     def revive(self) -> bool:
         """Start the engine again if it has died; return whether it had."""
-        if site.is_running(self.directory)["running"]:
+        if self.is_running():
             return False
         self._start()
         return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,10 +13,11 @@ from typing import Any, Self, TypeVar
 import paramiko
 
 from pyhrf_parallel.cluster.arriving import arriving
+from pyhrf_parallel.cluster.conversation import Conversation
 from pyhrf_parallel.cluster.layout import PLAN, Plan
 from pyhrf_parallel.cluster.resources import with_resource
 from pyhrf_parallel.cluster.sftp import LOST, RemoteFiles
-from pyhrf_parallel.cluster.ssh import Address, SSHConnection, find_address
+from pyhrf_parallel.cluster.ssh import Address, Completed, SSHConnection, find_address
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.errors import (
     NoFilesError,
@@ -59,6 +59,7 @@ class Cluster:
         )
         self.address: Address = replace(found, setup=self.settings.setup or "")
         self.connection = SSHConnection(self.address)
+        self._site: Conversation | None = None
         try:
             self._home = self.connection.sftp.normalize(".")
         except (paramiko.SSHException, OSError, EOFError) as error:
@@ -107,12 +108,11 @@ class Cluster:
             If it cannot be run, or answers with an error.
         """
         python = self.path(self.settings.remote_python)
-        done = self.connection.run([python, "-P", "-m", SITE, command, *arguments])
-        try:
-            # The last line: a shell's start-up files may print some before.
-            answer: dict[str, Any] = json.loads(done.out.splitlines()[-1])
-        except (ValueError, IndexError):
-            raise SubmissionError(self._why_no_answer(python, done.status, done.err)) from None
+        if self._site is None or self._site.connection is not self.connection:
+            self._site = Conversation(self.connection, [python, "-P", "-m", SITE, "serve"])
+        answer = self._site.ask([command, *arguments])
+        if isinstance(answer, Completed):
+            raise SubmissionError(self._why_no_answer(python, answer.status, answer.err))
         if "error" in answer:
             raise SubmissionError(f"{self.address} says: {answer['error']}")
         return answer
@@ -285,10 +285,14 @@ class RemoteRun:
         """Start an engine that has ended, for the tasks that failed and the steps that were not done."""
         self.cluster.ask("start", self.directory, "again")
 
+    def is_running(self) -> bool:
+        """Tell whether the engine is there, as far as can be seen from this login node."""
+        answer = self.cluster.persistently(lambda: self.cluster.ask("is_running", self.directory))
+        return bool(answer["running"]) or not answer["here"]
+
     def revive(self) -> bool:
         """Start the engine again if it has died; return whether it had."""
-        answer = self.cluster.persistently(lambda: self.cluster.ask("is_running", self.directory))
-        if answer["running"] or not answer["here"]:
+        if self.is_running():
             return False
         self.cluster.persistently(lambda: self.cluster.ask("start", self.directory))
         return True

@@ -1,6 +1,7 @@
 """What runs on the cluster's login node: small commands, each answering with one line of JSON.
 
-Started over SSH as ``python -P -m pyhrf_parallel.cluster.site COMMAND ARGUMENT ...``.
+Started over SSH as ``python -P -m pyhrf_parallel.cluster.site serve``, and asked through its stdin. Here, as
+``... COMMAND ARGUMENT ...`` too.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -25,11 +27,13 @@ from pyhrf_parallel.cluster.slurm import LIST_QUEUES, is_transient
 from pyhrf_parallel.files import remove_directory, write_then_rename
 from pyhrf_parallel.places import check_place, make_private
 from pyhrf_parallel.processes import find_own, find_start, kill_tree
-from pyhrf_parallel.records import PART
+from pyhrf_parallel.records import PART, write_all
 from pyhrf_parallel.version import __version__
 from pyhrf_parallel.worker import python_command
 
 PID = "engine.pid"
+#: Seconds after which a process that is asked nothing ends.
+IDLE = 30
 _PLACES = "places.json"
 
 
@@ -237,14 +241,37 @@ _COMMANDS = {
 }
 
 
-def main() -> None:
+def _answer(name: str, *arguments: str) -> dict[str, Any]:
     """Run one command; an error is an answer too."""
-    _, name, *arguments = sys.argv
     try:
-        answer = _COMMANDS[name](*arguments)
+        return _COMMANDS[name](*arguments)
     except Exception as error:
-        answer = {"error": f"{type(error).__name__}: {error}"}
-    print(json.dumps(answer))  # noqa: T201  (this is how it answers)
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
+def _serve() -> None:
+    """Answer lines of JSON, each with a command and its arguments, until nobody asks any more."""
+    questions, answers = os.dup(0), os.dup(1)  # no command may read or write there
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    rest = b""
+    while select.select([questions], [], [], IDLE)[0]:
+        piece = os.read(questions, 1 << 16)
+        if not piece:
+            break
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            write_all(answers, json.dumps(_answer(*json.loads(line))).encode() + b"\n")
+
+
+def main() -> None:
+    """Run one command, or with ``serve`` those that are asked for on stdin."""
+    _, name, *arguments = sys.argv
+    if name == "serve":
+        _serve()
+    else:
+        print(json.dumps(_answer(name, *arguments)))  # noqa: T201  (this is how it answers)
 
 
 if __name__ == "__main__":

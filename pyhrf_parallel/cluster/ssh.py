@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import getpass
+import logging
 import os
 import shlex
-import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import paramiko
-from paramiko.ssh_exception import NoValidConnectionsError
 
 from pyhrf_parallel.account import home, user_name
 from pyhrf_parallel.cluster.quoting import remote_command
+from pyhrf_parallel.cluster.refusals import PORT, explain, locked_keys, text
 from pyhrf_parallel.errors import ClusterConnectionError
 
 _TIMEOUT = 20  # seconds to connect, and to hear from a server that is there
 _KEEPALIVE = 15  # seconds
+#: The line after which a command's own output begins.
+BEGIN = "-- pyhrf_parallel begins --"
+
+# Who has set logging up is told what paramiko logs; nobody else gets its tracebacks beside our errors.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
@@ -53,10 +58,7 @@ class Address:
 
     def __str__(self) -> str:
         """Return ``user@host``, with the port if it is not the usual one."""
-        return f"{self.user}@{self.host}" + (f":{self.port}" if self.port != _PORT else "")
-
-
-_PORT = 22
+        return f"{self.user}@{self.host}" + (f":{self.port}" if self.port != PORT else "")
 
 
 def find_address(
@@ -76,7 +78,7 @@ def find_address(
     except (paramiko.ConfigParseError, OSError, UnicodeDecodeError) as error:
         raise ClusterConnectionError(f"{path} cannot be used: {error}") from error
     try:
-        port = port or int(entry.get("port", _PORT))
+        port = port or int(entry.get("port", PORT))
     except ValueError as error:
         raise ClusterConnectionError(
             f"{path}: the port of {server} is no number: {error}"
@@ -102,6 +104,7 @@ class Completed:
     status: int
     out: bytes
     err: str
+    noise: bytes = b""  # what a shell's start-up files have printed before
 
 
 class SSHConnection:
@@ -162,38 +165,56 @@ class SSHConnection:
                 channel.settimeout(_TIMEOUT * 3)
         return self._sftp
 
+    def open(self, argv: Sequence[str], *, timeout: float = 120) -> paramiko.Channel:
+        """Start a command; every word of it arrives as it is, whatever is in it.
+
+        What a shell's start-up files print comes first, and then a line `BEGIN`.
+        """
+        transport = self._client.get_transport()
+        if transport is None:
+            raise ClusterConnectionError(f"The connection to {self.address} is closed")
+        channel = transport.open_session(timeout=_TIMEOUT)
+        channel.settimeout(timeout)
+        words = ["/bin/sh", "-c", 'echo "$1"; shift; exec "$@"', "sh", BEGIN, *argv]
+        channel.exec_command(remote_command(words, self.address.setup))
+        return channel
+
     def run(self, argv: Sequence[str], *, timeout: float = 120) -> Completed:
         """Run a command; every word of it arrives as it is, whatever is in it."""
         try:
-            transport = self._client.get_transport()
-            if transport is None:
-                raise ClusterConnectionError(f"The connection to {self.address} is closed")
-            channel = transport.open_session(timeout=_TIMEOUT)
-            channel.settimeout(timeout)
-            channel.exec_command(remote_command(argv, self.address.setup))
+            channel = self.open(argv, timeout=timeout)
             channel.shutdown_write()
             out, err = channel.makefile("rb").read(), channel.makefile_stderr("rb").read()
-            return Completed(channel.recv_exit_status(), out, err.decode(errors="replace"))
+            noise, _, out = out.rpartition(f"{BEGIN}\n".encode())
+            return Completed(channel.recv_exit_status(), out, err.decode(errors="replace"), noise)
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise ClusterConnectionError(
-                f"The connection to {self.address} was lost: {_text(error)}"
+                f"The connection to {self.address} was lost: {text(error)}"
             ) from error
 
     def _log_in(self) -> None:
         options: dict[str, Any] = {}
         if self.address.jump:
             options["sock"] = self._channel_through(self.address.jump)
+        locked: list[str] = []
         try:
             try:
                 self._connect(**options)
-            except paramiko.PasswordRequiredException:
-                self._connect(passphrase=_ask("Passphrase of your SSH key: "), **options)
-            except paramiko.AuthenticationException:
+            except paramiko.BadHostKeyException:
+                raise
+            except paramiko.SSHException as error:
+                if not _is_refusal(error):
+                    raise
+                locked += locked_keys(self.address)
                 if options or not sys.stdin.isatty():
                     raise
-                self._connect(password=_ask(f"Password of {self.address}: "))
+                if locked:
+                    self._connect(passphrase=getpass.getpass(f"Passphrase of {locked[0]}: "))
+                else:
+                    self._connect(password=getpass.getpass(f"Password of {self.address}: "))
         except (paramiko.SSHException, OSError, EOFError) as error:
-            raise ClusterConnectionError(_explain(self.address, error)) from error
+            refused = locked if _is_refusal(error) else ()
+            raise ClusterConnectionError(explain(self.address, error, refused)) from error
         transport = self._client.get_transport()
         if transport is not None:
             transport.set_keepalive(_KEEPALIVE)
@@ -226,42 +247,7 @@ class SSHConnection:
         return transport.open_channel("direct-tcpip", target, ("127.0.0.1", 0), timeout=_TIMEOUT)
 
 
-def _ask(question: str) -> str:
-    if not sys.stdin.isatty():
-        raise paramiko.PasswordRequiredException("the key has a passphrase and nobody can be asked")
-    return getpass.getpass(question)
-
-
-def _explain(address: Address, error: Exception) -> str:
-    """Say what kept us out, and what to do."""
-    port = f"-p {address.port} " if address.port != _PORT else ""
-    name = address.host if address.port == _PORT else f"[{address.host}]:{address.port}"
-    login = f"ssh {port}{address.user}@{address.host}"
-    if isinstance(error, paramiko.BadHostKeyException):
-        return (
-            f"The host key of {address} HAS CHANGED: either the server was set up again, or somebody "
-            "else answers in its place. Ask its administrators; if the new key is right, run: "
-            f"ssh-keygen -R {shlex.quote(name)}; {login}"
-        )
-    no_key = "No authentication methods available" in str(error)
-    if isinstance(error, paramiko.AuthenticationException) or no_key:
-        return (
-            f"{address} does not accept your key or password ({_text(error)}); this has to work first: "
-            f"{login} (then: ssh-copy-id {port}{address.user}@{address.host})"
-        )
-    if "not found in known_hosts" in str(error):
-        return (
-            f"The host key of {address} is unknown; log in once and compare its fingerprint with the "
-            f"one that your cluster publishes: {login}"
-        )
-    return f"{address} cannot be reached: {_text(error)}; does this work? {login}"
-
-
-def _text(error: Exception) -> str:
-    if isinstance(error, socket.gaierror):
-        return f"unknown host ({error.strerror})"
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, NoValidConnectionsError):  # one for each address of the name
-        return ", ".join({str(getattr(e, "strerror", e)) for e in error.errors.values()})
-    return str(error) or type(error).__name__
+def _is_refusal(error: Exception) -> bool:
+    """Tell whether the server has seen no key or password that it accepts."""
+    is_one = isinstance(error, paramiko.AuthenticationException)
+    return is_one or "No authentication methods available" in str(error)

@@ -6,12 +6,13 @@ import socket
 import time
 
 from pyhrf_parallel.commands import config_file
-from pyhrf_parallel.commands.chain import BrokenError, Chain, Check, NothingToCheck
+from pyhrf_parallel.commands.chain import BrokenError, Chain, Check, NothingToCheck, Remark
 from pyhrf_parallel.commands.console import connect
 from pyhrf_parallel.configuration import load_configuration
 from pyhrf_parallel.errors import NoFilesError, ParallelError
 
 _TIMEOUT = 10  # seconds
+_SLOW = 2.0  # seconds that a command may take that does nothing
 
 
 def configuration(chain: Chain) -> str:
@@ -23,11 +24,8 @@ def configuration(chain: Chain) -> str:
 
 def cluster(chain: Chain) -> str:
     """Find a cluster in it."""
-    if not (chain.settings.server or chain.settings.server_id):
-        raise BrokenError(
-            "the configuration names none: remote_cluster runs on this machine",
-            "to set one up: pyhrf-parallel setup-cluster [USER@]HOST",
-        )
+    if not chain.settings.has_cluster:
+        return "none is configured: jobs run on this machine (for one: pyhrf-parallel setup-cluster [USER@]HOST)"
     from pyhrf_parallel.cluster.resources import with_resource
 
     chain.settings = with_resource(chain.settings)
@@ -74,26 +72,35 @@ def host_key(chain: Chain) -> str:
     return "known, and the right one"
 
 
-def login(chain: Chain) -> str:
+def login(chain: Chain) -> str | Remark:
     """Say what came of logging in, and run a command."""
     if isinstance(chain.refusal, NoFilesError):
         return "it works"
     if chain.refusal is not None:
         raise chain.refusal
+    began = time.monotonic()
     done = chain.cluster.connection.run(["uname", "-n"])
+    seconds = time.monotonic() - began
     if done.status:
         raise BrokenError(
             f"the command uname ends with status {done.status}: {done.err.strip()}",
             f"does this work? ssh {chain.server} uname -n",
         )
-    lines = done.out.decode(errors="replace").splitlines()
-    if len(lines) > 1:
-        raise BrokenError(
-            f"a command prints more than it should: {lines[0][:60]!r}",
-            "startup files of your shell there (~/.bashrc, ~/.cshrc) have to be silent when no "
-            "terminal is there; begin what prints with: [ -t 1 ] &&",
+    told = f"as {chain.cluster.address.user} on {done.out.decode(errors='replace').strip()}"
+    if done.noise:
+        first = done.noise.decode(errors="replace").strip().partition("\n")[0]
+        return Remark(
+            f"{told}; startup files of the shell there print something: {first[:60]!r}",
+            "maps do not mind, scp and others do: begin what prints in ~/.bashrc or ~/.cshrc with: "
+            "[ -t 1 ] &&",
         )
-    return f"as {chain.cluster.address.user} on {lines[0]}"
+    if seconds > _SLOW:
+        return Remark(
+            f"{told}; a command takes {seconds:.0f} s",
+            f"each map waits that long at least once: what is slow in the startup files of the shell there? See: "
+            f"time ssh {chain.server} true",
+        )
+    return told
 
 
 def files(chain: Chain) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyhrf_parallel.commands.console import CommandError
 from pyhrf_parallel.configuration import Configuration
@@ -32,6 +32,13 @@ class BrokenError(CommandError):
 
 class NothingToCheck(Exception):  # noqa: N818  (nothing is wrong)
     """A check has nothing to look at."""
+
+
+class Remark(NamedTuple):
+    """What a check has found that works, and is not as it should be."""
+
+    found: str
+    advice: str
 
 
 @dataclass
@@ -93,18 +100,18 @@ class Check:
     needs : tuple of str
         The checks without which it makes no sense.
     look : callable
-        Returns what it has found, or raises BrokenError, NothingToCheck, or any error of this package
-        (whose text says what to do).
+        Returns what it has found, or a Remark; or raises BrokenError, NothingToCheck, or any error of this
+        package (whose text says what to do).
     """
 
     name: str
     needs: tuple[str, ...]
-    look: Callable[[Chain], str]
+    look: Callable[[Chain], str | Remark]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What came of a check: `outcome` is ``'ok'``, ``'FAIL'`` or ``'skip'``."""
+    """What came of a check: `outcome` is ``'ok'``, ``'warn'``, ``'FAIL'`` or ``'skip'``."""
 
     check: str
     outcome: str
@@ -147,7 +154,12 @@ def examine(
 
 def _look(check: Check, chain: Chain) -> Finding:
     try:
-        return Finding(check.name, "ok", check.look(chain))
+        found = check.look(chain)
+        return (
+            Finding(check.name, "warn", *found)
+            if isinstance(found, Remark)
+            else Finding(check.name, "ok", found)
+        )
     except NothingToCheck as nothing:
         return Finding(check.name, "skip", str(nothing))
     except BrokenError as broken:

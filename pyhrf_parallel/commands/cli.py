@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
 
+from pyhrf_parallel.commands import console
 from pyhrf_parallel.commands.collect import collect
 from pyhrf_parallel.commands.doctor import doctor
 from pyhrf_parallel.commands.jde import jde
+from pyhrf_parallel.commands.main import NAME
 from pyhrf_parallel.commands.manage import cancel, clean, logs, retry, runs, status
 from pyhrf_parallel.commands.setup_cluster import setup_cluster
 from pyhrf_parallel.errors import ParallelError
 from pyhrf_parallel.version import __version__
 
-_NAME = "pyhrf-parallel"
 _WRONG_USE, _INTERRUPTED = 2, 130
 
 
@@ -32,7 +34,7 @@ class _InOrder(click.Group):
     "environment variable PYHRF_PARALLEL_CONFIG names. A run is named by RUN_ID, by the first letters "
     "of it, or by 'last'.",
 )
-@click.version_option(__version__, prog_name=_NAME, message="%(prog)s %(version)s")
+@click.version_option(__version__, prog_name=NAME, message="%(prog)s %(version)s")
 def cli() -> None:
     """Set up a cluster for maps of pyhrf_parallel, and look after the runs on it."""
 
@@ -49,19 +51,22 @@ def run(argv: list[str] | None = None) -> int:
     argv : list of str, optional
         What follows the program's name; by default that of this process.
     """
+    words = sys.argv[1:] if argv is None else argv
+    say = console.error_teller(as_json="--json" in words)
+    color = False if os.environ.get("NO_COLOR") else None  # else what it is printed to decides
     # Results may be of classes in modules beside the caller; last, so that they replace nothing.
     sys.path.append("")
     try:
-        status = cli.main(argv, prog_name=_NAME, standalone_mode=False)
+        status = cli.main(argv, prog_name=NAME, standalone_mode=False, color=color)
     except click.UsageError as error:
-        return _say(_explain(error), _WRONG_USE)
+        return say(_explain(error), _WRONG_USE)
     except (click.Abort, KeyboardInterrupt):
-        return _say("error: interrupted", _INTERRUPTED)
+        return say("error: interrupted", _INTERRUPTED)
     except Exception as error:
         if not _is_expected(error):
             raise
         told = [f"error: {error or type(error).__name__}", *getattr(error, "__notes__", ())]
-        return _say("\n".join(told), 1)
+        return say("\n".join(told), 1)
     finally:
         sys.path.remove("")
     return status if isinstance(status, int) else 0
@@ -70,7 +75,7 @@ def run(argv: list[str] | None = None) -> int:
 def _explain(error: click.UsageError) -> str:
     if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help; new in click 8.2
         return error.format_message()
-    command = error.ctx.command_path if error.ctx else _NAME
+    command = error.ctx.command_path if error.ctx else NAME
     return f"error: {error.format_message()} (see {command} --help)"
 
 
@@ -78,8 +83,3 @@ def _is_expected(error: Exception) -> bool:
     """Tell whether it is the world's fault: a connection that is lost, a disk that is full."""
     known = (click.ClickException, ParallelError, OSError, EOFError)
     return isinstance(error, known) or type(error).__module__.startswith("paramiko.")
-
-
-def _say(text: str, status: int) -> int:
-    click.echo(text, err=True)
-    return status

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -36,9 +36,36 @@ def yes_option(function: F) -> F:
     return click.option("--yes", "-y", is_flag=True, help="Do not ask.")(function)
 
 
+@dataclass
+class _Printed:
+    """Whether there is JSON on stdout, which takes one value only."""
+
+    json: bool = False
+
+
+_PRINTED = _Printed()
+
+
 def print_json(value: object) -> None:
     """Print a value as indented JSON."""
+    _PRINTED.json = True
     click.echo(json.dumps(value, indent=1))
+
+
+def error_teller(*, as_json: bool) -> Callable[[str, int], int]:
+    """Return what tells the error of a command that begins, and returns the exit status given to it.
+
+    A script that wants JSON gets it, if it did not get any yet.
+    """
+    _PRINTED.json = False
+
+    def say(text: str, status: int) -> int:
+        click.echo(text, err=True)
+        if as_json and not _PRINTED.json:
+            print_json({"error": text.removeprefix("error: ")})
+        return status
+
+    return say
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

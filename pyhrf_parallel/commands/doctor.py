@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 
 import click
 
 from pyhrf_parallel.commands import console
 from pyhrf_parallel.commands.access_checks import ACCESS
-from pyhrf_parallel.commands.chain import Chain, Finding, examine
+from pyhrf_parallel.commands.chain import Chain, Check, Finding, examine
 from pyhrf_parallel.commands.site_checks import PYHRF, SITE
+from pyhrf_parallel.configuration import load_configuration
+from pyhrf_parallel.errors import ParallelError
 
 CHECKS = (*ACCESS, *SITE)
-_COLORS = {"ok": "green", "FAIL": "red", "skip": "yellow"}
+#: Where no cluster is configured, and jobs run on this machine.
+HERE = (*ACCESS[:2], replace(SITE[-1], needs=("cluster",)))
+_COLORS = {"ok": "green", "warn": "yellow", "FAIL": "red", "skip": "yellow"}
 
 
 @click.command(short_help="Find out what does not work, from the configuration to a job.")
@@ -39,8 +44,9 @@ def doctor(
 ) -> None:
     """Look at every link between here and a job on the cluster, one by one.
 
-    Each line says ok, FAIL or skip, and what was found; below a FAIL stands what to do. The last link
-    is a map of two small tasks in jobs of the cluster. The exit status is 0 if nothing is broken, else 1.
+    Each line says ok, warn, FAIL or skip, and what was found; below a FAIL, or a warn, stands what to do. The
+    last link is a map of two small tasks in jobs of the cluster; or of this machine, if no cluster is configured.
+    The exit status is 0 if nothing is broken, else 1.
     """
     findings = []
     chain = Chain(not no_job, patience, python27)
@@ -57,10 +63,21 @@ def doctor(
 
 def _findings(chain: Chain, announce: Callable[[str], object]) -> Iterator[Finding]:
     try:
-        yield from examine((*CHECKS, PYHRF) if chain.python27 else CHECKS, chain, announce)
+        yield from examine(_checks(chain), chain, announce)
     finally:
         if chain.connected is not None:
             chain.connected.close()
+
+
+def _checks(chain: Chain) -> tuple[Check, ...]:
+    with suppress(ParallelError):  # told by the first check
+        if not load_configuration().has_cluster:
+            if chain.python27:
+                raise click.UsageError(
+                    "--python27 is looked for on a cluster, and none is configured"
+                )
+            return HERE
+    return (*CHECKS, PYHRF) if chain.python27 else CHECKS
 
 
 def _say_nothing(_name: str) -> None:

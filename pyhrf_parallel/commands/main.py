@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import sys
 
+from pyhrf_parallel.version import __version__
+
+NAME = "pyhrf-parallel"
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line.
@@ -18,6 +22,9 @@ def main(argv: list[str] | None = None) -> int:
     int
         0; 1 for an error; 2 for wrong use; 130 after Ctrl-C.
     """
+    if (sys.argv[1:] if argv is None else argv) == ["--version"]:  # who has no click asks, too
+        print(f"{NAME} {__version__}")
+        return 0
     try:
         import click  # noqa: F401
     except ImportError as error:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pyhrf_parallel.runs import RunStatus
 
 _HEADINGS = ("RUN_ID", "FUNCTION", "TASKS", "CREATED", "CLUSTER")
+_GOING_ON = ("running", "stopped")
 _OVER = ("done", "failed", "cancelled")
 
 
@@ -176,14 +177,14 @@ def cancel(run_id: str, as_json: bool) -> None:
     """Stop the jobs of the run RUN_ID. The tasks that have ended can still be collected."""
     with find(run_id) as run:
         before = after = run.status()
-        if before.phase == "running":
+        if before.phase in _GOING_ON:
             run.cancel()
             after = replace(before, phase="cancelled")
             with suppress(SubmissionError):  # whoever waits for it may have removed it by now
                 after = run.status()
     if as_json:
         console.print_json(_summary(run.manifest) | asdict(after))
-    elif before.phase == "running":
+    elif before.phase in _GOING_ON:
         click.echo(
             f"Run {run.run_id} is {_told(after.phase, after.tasks, after.returned, after.failed, '')}."
         )

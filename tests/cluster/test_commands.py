@@ -308,10 +308,6 @@ class TestDoctor:
         assert printed.json()["ok"] is False
         return outcomes
 
-    def test_nothing_configured(self, client_home: Path, command: Command) -> None:
-        outcomes = self.broken(command, "cluster", "setup-cluster [USER@]HOST")
-        assert list(outcomes.values()).count("skip") == 10
-
     def test_all_is_well(self, config: Callable[..., None], command: Command) -> None:
         config()
         printed = command("doctor", "--no-job")
@@ -367,18 +363,6 @@ class TestDoctor:
         cluster.own(bare)
         config(remote_python="~/bare/bin/python")
         self.broken(command, "packages", "pyhrf_parallel is missing there")
-
-    def test_startup_files_that_print(
-        self, cluster: OneNode, config: Callable[..., None], command: Command
-    ) -> None:
-        startup = cluster.home / ".bashrc"
-        silent = startup.read_text()
-        config()
-        try:
-            startup.write_text(f"echo welcome\n{silent}")
-            self.broken(command, "login", "welcome")
-        finally:
-            startup.write_text(silent)
 
     def test_slurm_not_on_the_path(
         self, cluster: OneNode, other_places: Path, config: Callable[..., None], command: Command

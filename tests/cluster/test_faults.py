@@ -236,7 +236,7 @@ class TestTheOtherSide:
             state = read_state(run._connected())
             assert state is not None
             os.kill(state.pid, signal.SIGKILL)
-            assert run._connected().revive()
+            wait_for(run._connected().revive, 10, "the engine is dead, and started again")
             assert run.results() == [*range(4)]
             run.clean()
 
