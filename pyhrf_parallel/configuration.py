@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pyhrf_parallel.account import home
+from pyhrf_parallel.amounts import READERS, read_options, read_positive
 from pyhrf_parallel.errors import ConfigurationError
 from pyhrf_parallel.pyhrf_defaults import without_defaults
 
@@ -98,13 +99,6 @@ def _processes(text: str) -> int:
     return value
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
-
-
 def _niceness(text: str) -> int:
     value = int(text)
     if not 0 <= value <= 19:  # noqa: PLR2004
@@ -125,17 +119,14 @@ _SETTINGS: dict[str, dict[str, tuple[str, Callable[[str], Any], str]]] = {
         "server": ("server", str, _TEXT),
         "server_id": ("server_id", str, _TEXT),
         "user": ("user", str, _TEXT),
-        "port": ("port", _positive, "the number of a port"),
+        "port": ("port", read_positive, "the number of a port"),
         "identity_file": ("identity_file", str, _TEXT),
         "remote_path": ("remote_path", str, _TEXT),
         "remote_python": ("remote_python", str, _TEXT),
         "scheduler": ("scheduler", str, "soma-workflow's name of a scheduler"),
-        "queue": ("queue", str, _TEXT),
-        "native_specification": ("native_specification", str, _TEXT),
-        "max_jobs": ("max_jobs", _positive, "an integer from 1 on"),
-        "mem": ("mem", str, "a size as 4G"),
-        "time": ("time", str, "a time as 01:00:00"),
-        "cpus": ("cpus", _positive, "an integer from 1 on"),
+        "native_specification": ("native_specification", read_options, "options, in one line"),
+        "max_jobs": ("max_jobs", read_positive, "an integer from 1 on"),
+        **{key: (key, *reader) for key, reader in READERS.items()},
         "setup": ("setup", str, "lines of shell"),
         # of pyhrf's own unit tests: accepted, unused
         "enable_unit_test": ("", _integer, "an integer"),

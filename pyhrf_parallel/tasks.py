@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from pyhrf_parallel.amounts import READERS, read_amount
 from pyhrf_parallel.errors import (
     ArgumentMismatchError,
     ArgumentTypeError,
@@ -184,29 +185,29 @@ def _is_duration(value: object) -> bool:
     return 0 < float(value) < math.inf
 
 
-_RESOURCES = ("mem", "time", "cpus", "queue")
-
-
 def check_resources(resources: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Refuse resources that nobody would translate, whether or not there is somebody to ask.
+    """Return resources as they are asked for, be there somebody to ask or not.
 
     Raises
     ------
     ConfigurationError
-        Naming the accepted ones.
+        For an unknown one, or a value that no scheduler would take, with what is accepted.
     """
     if not isinstance(resources, Mapping | None):
         raise ConfigurationError(
             f"resources must be a dict like {{'mem': '4G'}}, or None, got {resources!r}"
         )
     wanted = dict(resources or {})
-    unknown = [key for key in wanted if key not in _RESOURCES]
+    unknown = [key for key in wanted if key not in READERS]
     if unknown:
         raise ConfigurationError(
-            f"Unknown resource {unknown[0]!r}; accepted: {', '.join(_RESOURCES)} (others go to "
+            f"Unknown resource {unknown[0]!r}; accepted: {', '.join(READERS)} (others go to "
             "native_specification of [parallel-cluster])"
         )
-    return wanted
+    try:
+        return {key: read_amount(key, wanted[key]) for key in wanted if wanted[key] is not None}
+    except ValueError as error:
+        raise ConfigurationError(f"resources, {error}") from None
 
 
 class Ledger:
