@@ -128,6 +128,8 @@ class RemoteException(ParallelError):  # noqa: N818  (the original's name)
     host: str = ""
     log_tail: str = ""
     failures: tuple[RemoteException, ...] = ()
+    #: What to do about it.
+    advice: str = ""
 
     def __init__(
         self,
@@ -162,6 +164,8 @@ class RemoteException(ParallelError):  # noqa: N818  (the original's name)
             lines[0] += f": {self.call}"
         if cause is not None:
             lines.append(_describe(cause))
+        if self.advice:
+            lines.append(self.advice)
         if self.remote_traceback:
             lines += ["--- traceback in the worker ---", self.remote_traceback.rstrip()]
         if self.log_tail:

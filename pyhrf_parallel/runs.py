@@ -183,6 +183,7 @@ class Run:
         while True:
             state = self._look()
             if (state and state.phase == "cancelled") or self._is_over(state, -1):
+                self._advise()
                 return True
             now = time.monotonic()
             if (self._outcomes.settled, state) != last:
@@ -195,6 +196,17 @@ class Run:
             longest = _FAR_HERE if self.manifest.here else _FAR
             pause = min(longest, max(_NEAR, _PATIENCE * (now - began)))
             time.sleep(pause if deadline is None else max(0, min(pause, deadline - now)))
+
+    def _advise(self) -> None:
+        """Say of modules that are missing on a cluster how they get there."""
+        server = self.manifest.settings.get("server") or "HOST"
+        for failure in () if self.manifest.here else self._outcomes.failures.values():
+            if isinstance(failure.__cause__, ModuleNotFoundError) and failure.__cause__.name:
+                package = failure.__cause__.name.partition(".")[0]
+                failure.advice = (
+                    f"{package} has to be installed on the cluster, too; if it is a package of the index: "
+                    f"pyhrf-parallel setup-cluster {server} --with {package}"
+                )
 
     def cancel(self) -> None:
         """Stop the jobs; what has ended can still be collected."""

@@ -166,7 +166,7 @@ def stop(directory: str) -> dict[str, Any]:
     _cancel_jobs(Path(directory))
     if is_running(directory)["running"]:
         kill_tree(engine["pid"])
-    if engine["here"] and not engine["running"]:
+    if engine["here"]:
         _end_what_it_has_left(Path(directory))
     if (
         engine["here"]
@@ -180,11 +180,10 @@ def stop(directory: str) -> dict[str, Any]:
 
 def _end_what_it_has_left(place: Path) -> None:
     """End the processes that an engine has left here when it died, and say so."""
-    try:
+    state = State("running", 0, os.uname().nodename)  # unless it has said so itself
+    with suppress(OSError, ValueError):
         state = State.loads((place / STATE).read_bytes())
-    except (OSError, ValueError):
-        return
-    if state.phase != "running":
+    if state.phase != "running" or not place.exists():
         return
     # Names of no other run: an engine's pid is in them.
     workers = {path.stem for path in place.glob("*.cursor")}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pyhrf_parallel.commands.console import CommandError
 from pyhrf_parallel.commands.identity import PACKAGES, differences, identity
-from pyhrf_parallel.commands.interpreters import MINOR, find_base, last_line, probe
+from pyhrf_parallel.commands.interpreters import MINOR, Interpreter, find_base, last_line, probe
 from pyhrf_parallel.commands.wheels import collect_wheels, pip_wheel
 from pyhrf_parallel.errors import TransferError
 
@@ -109,6 +109,7 @@ class Environment:
                 f"{self._python} on {self._host} is Python {found.version}, and here runs {MINOR}: choose "
                 f"another place, for example --remote-python ~/pyhrf_parallel_venv_{MINOR}/bin/python"
             )
+        self._check_base(found)
         there = identity_there(self._cluster, self._python)
         if there.items() >= (identity() | {"python": found.version}).items() and not self._packages:
             return []
@@ -118,6 +119,18 @@ class Environment:
                 "leave --remote-python out, or name an interpreter in an environment of your own"
             )
         return self._installing(there)
+
+    def _check_base(self, found: Interpreter) -> None:
+        """Refuse an interpreter to make the environment with if another one has been used."""
+        if self._base is None:
+            return
+        wanted = probe(self._cluster, self._base)
+        if (wanted.base, wanted.version) != (found.base, found.version):
+            raise CommandError(
+                f"{self._python} on {self._host} is there already, of the Python {found.version} in {found.base}, "
+                f"and --base-python is {wanted}. Leave that out, remove the environment, or make another one "
+                "with --remote-python ~/other_environment/bin/python"
+            )
 
     @property
     def _host(self) -> str:

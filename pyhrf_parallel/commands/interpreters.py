@@ -27,7 +27,8 @@ except ImportError:
     venv = None
 own = sys.prefix != getattr(sys, "base_prefix", sys.prefix)
 own = own or os.path.isdir(os.path.join(sys.prefix, "conda-meta"))
-print(json.dumps({"version": list(sys.version_info[:3]), "venv": bool(venv), "own": own}))
+base = getattr(sys, "base_prefix", sys.prefix)
+print(json.dumps({"version": list(sys.version_info[:3]), "venv": bool(venv), "own": own, "base": base}))
 """
 
 
@@ -45,6 +46,8 @@ class Interpreter:
         Whether it can make virtual environments.
     is_environment : bool
         Whether it is one, or conda's, so that packages may be installed for it.
+    base : str
+        Where the Python is installed that it belongs to.
     problem : str
         Why it could not be run.
     """
@@ -53,6 +56,7 @@ class Interpreter:
     version: str = ""
     has_venv: bool = False
     is_environment: bool = False
+    base: str = ""
     problem: str = ""
 
     @property
@@ -76,7 +80,7 @@ def probe(cluster: Cluster, command: str) -> Interpreter:
         why = last_line(done.err)[:_SHORT] or "no answer"
         return Interpreter(command, problem=f"ended with status {done.status} ({why})")
     version = ".".join(map(str, found["version"]))
-    return Interpreter(command, version, found["venv"], found["own"])
+    return Interpreter(command, version, found["venv"], found["own"], found.get("base", ""))
 
 
 def find_base(cluster: Cluster, given: str | None) -> str:

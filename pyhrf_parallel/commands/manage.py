@@ -181,7 +181,8 @@ def cancel(run_id: str, as_json: bool) -> None:
             run.cancel()
             after = replace(before, phase="cancelled")
             with suppress(SubmissionError):  # whoever waits for it may have removed it by now
-                after = run.status()
+                found = run.status()  # or removes it just now
+                after = replace(found, phase="cancelled") if found.phase == "running" else found
     if as_json:
         console.print_json(_summary(run.manifest) | asdict(after))
     elif before.phase in _GOING_ON:

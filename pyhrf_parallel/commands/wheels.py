@@ -16,13 +16,13 @@ from pyhrf_parallel.commands.console import CommandError
 from pyhrf_parallel.version import __version__
 
 _OURS = "pyhrf_parallel"
-# Distribution and its only module.
+# Distributions and their modules.
 _MODULES = {
-    _OURS: _OURS,
-    "cloudpickle": "cloudpickle",
-    "tqdm": "tqdm",
-    "soma-workflow": "soma_workflow",
-    "six": "six",
+    _OURS: (_OURS,),
+    "cloudpickle": ("cloudpickle",),
+    "tqdm": ("tqdm",),
+    "soma-workflow": ("soma_workflow", "somadrmaa", "somadrmaa2"),
+    "six": ("six",),
 }
 _COMPILED = (".so", ".pyd", ".dylib")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same wheel for the same files
@@ -39,7 +39,7 @@ def collect_wheels() -> dict[str, bytes]:
     CommandError
         If something is not installed here, or cannot be packed.
     """
-    return dict(_wheel(name, module) for name, module in _MODULES.items())
+    return dict(_wheel(name, *modules) for name, modules in _MODULES.items())
 
 
 def pip_wheel() -> tuple[str, bytes]:
@@ -62,17 +62,19 @@ def pip_wheel() -> tuple[str, bytes]:
     )
 
 
-def _wheel(name: str, module: str) -> tuple[str, bytes]:
+def _wheel(name: str, *modules: str) -> tuple[str, bytes]:
     version, texts = _metadata(name)
     stem = f"{re.sub(r'[-_.]+', '_', name).lower()}-{version}"
-    contents = _modules(name, module)
+    contents: dict[str, bytes] = {}
+    for module in modules:
+        contents |= _files(name, module)
     contents |= {f"{stem}.dist-info/{file}": text.encode() for file, text in texts.items()}
     record = "".join(f"{path},{_digest(data)},{len(data)}\n" for path, data in contents.items())
     contents[f"{stem}.dist-info/RECORD"] = f"{record}{stem}.dist-info/RECORD,,\n".encode()
     return f"{stem}-py3-none-any.whl", _zip(contents)
 
 
-def _modules(name: str, module: str) -> dict[str, bytes]:
+def _files(name: str, module: str) -> dict[str, bytes]:
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         raise CommandError(

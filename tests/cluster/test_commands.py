@@ -162,6 +162,10 @@ def test_wheels_hold_what_runs_here() -> None:
         ours.read("pyhrf_parallel/mapping.py")
         == Path(sys.modules["pyhrf_parallel.mapping"].__file__ or "").read_bytes()
     )
+    soma = next(content for name, content in files.items() if name.startswith("soma_workflow"))
+    names = zipfile.ZipFile(BytesIO(soma)).namelist()
+    # The adapter of scheduler = drmaa imports what comes with it.
+    assert {"somadrmaa/__init__.py", "somadrmaa2/__init__.py"} < set(names)
     for content in files.values():
         wheel = zipfile.ZipFile(BytesIO(content))
         record = next(name for name in wheel.namelist() if name.endswith(".dist-info/RECORD"))
@@ -285,6 +289,21 @@ class TestSetup:
         assert (printed.status, printed.out) == (1, "")
         assert told in printed.err
         assert not (client_home / ".pyhrf").exists()
+
+    def test_another_base_for_an_environment_that_is_there(
+        self, cluster: OneNode, other_places: Path, client_home: Path, command: Command
+    ) -> None:
+        setup = ("setup-cluster", "onenode", "--yes", "--remote-python", cluster.python)
+        other = other_places / "something" / "python"
+        other.parent.mkdir(mode=0o755)
+        version = list(sys.version_info[:3])
+        found = json.dumps({"version": version, "venv": True, "own": False, "base": "/opt/other"})
+        other.write_text(f"#!/bin/sh\necho '{found}'\n")
+        other.chmod(0o755)
+        printed = command(*setup, "--base-python", other)
+        assert printed.status == 1
+        assert "is there already, of the Python" in printed.err
+        assert command(*setup, "--base-python", SYSTEM_PYTHON).status == 0  # which it is of
 
     def test_unknown_host_key(self, client_home: Path, command: Command) -> None:
         (client_home / ".ssh" / "known_hosts").unlink()

@@ -74,6 +74,20 @@ def test_a_run_whose_engine_is_dead_is_cleaned(cluster: OneNode) -> None:
 
 
 @once
+def test_a_run_that_loses_its_files_meanwhile_is_not_said_to_be_running(
+    cluster: OneNode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with submit_map(cases.sleep_at, [(i, 0, 100) for i in range(2)]) as run:
+        kill_engine(run)
+        (state,) = cluster.home.glob("pyhrf_parallel_runs/*/state.json")
+        state.unlink()  # as whoever waits for it does, who removes all of it
+        assert run_command(["cancel", "last"]) == 0
+        assert "is cancelled: " in capsys.readouterr().out
+        assert run.status().phase == "cancelled"
+        run.clean()
+
+
+@once
 def test_a_map_that_fails_stops_its_workers() -> None:
     with pytest.raises(RemoteException, match="Task 0"):
         remote_map(time.sleep, [(-1,), (300,)], mode="remote_cluster", n_jobs=2)

@@ -229,6 +229,7 @@ class TestTheOtherSide:
         with pytest.raises(Exception, match="No module named 'only_here'") as caught:
             on_cluster(only_here.double, [(1,)])
         assert isinstance(caught.value.__cause__, ModuleNotFoundError)
+        assert "pyhrf-parallel setup-cluster onenode --with only_here" in str(caught.value)
 
     def test_the_engine_is_killed(self, cluster: OneNode) -> None:
         with submit_map(cases.sleep_at, [(i, 1, 6) for i in range(4)]) as run:

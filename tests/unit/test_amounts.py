@@ -52,6 +52,6 @@ def test_what_they_take(key: str, value: object, read: object) -> None:
 
 def test_options_are_one_line() -> None:
     for text in ("--comment='a\nb'", "--comment='"):
-        with pytest.raises(ConfigurationError, match="native_specification: .*in one line"):
+        with pytest.raises(ConfigurationError, match=r"native_specification: .*in one line"):
             load_configuration({"parallel-cluster": {"native_specification": text}})
     load_configuration({"parallel-cluster": {"native_specification": "--exclude=a\n  --account=b"}})
