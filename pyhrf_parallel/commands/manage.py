@@ -208,7 +208,7 @@ def retry(run_id: str, as_json: bool) -> None:
     if as_json:
         console.print_json(_summary(run.manifest) | asdict(found))
     else:
-        click.echo(f"Run {run.run_id} goes on.")
+        click.echo(f"Run {run.run_id} goes on: pyhrf-parallel collect {run.run_id} waits for it.")
 
 
 @click.command(short_help="Stop runs, and remove all that they have there and here.")

@@ -48,7 +48,7 @@ def _run_here(command: Sequence[str]) -> tuple[int, str]:
     program, *words = command
     found = find_program(program)
     if found is None:
-        return 127, f"there is no program {program!r}"
+        return 127, f"there is no program {program!r}: name one that is there"
     try:
         done = subprocess.run(
             [found, *words], capture_output=True, text=True, errors="replace", check=False,

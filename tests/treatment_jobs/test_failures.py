@@ -325,6 +325,25 @@ class TestKeeping:
         assert means(pickle.loads(result.read_bytes())) == [1, 2, 3]
         assert sorted((tmp_path / "ran").read_text().split()) == ["1", "2", "2", "2", "3"]
 
+    def test_outputs_that_could_not_be_made(self, tmp_path: Path) -> None:
+        """All regions are done, and their result is here; only the last step is to be done again."""
+        mark = tmp_path / "mended"
+        code = (
+            "import os, sys, tarfile\n"
+            f"if not os.path.exists({str(mark)!r}): sys.exit('no space left')\n"
+            "open('made.txt', 'w').write('made')\n"
+            "with tarfile.open(sys.argv[2], 'w') as file: file.add('made.txt')"
+        )
+        treatment = table(tmp_path)
+        treatment.output_command = lambda *names: [sys.executable, "-c", code, *names]  # type: ignore[attr-defined]
+        with pytest.raises(TreatmentError, match=r"make_outputs failed: .*no space left") as caught:
+            run_here({"one": treatment}, tmp_path / "out", exec_cmd=ESTIMATE, on_error="return")
+        run_id = kept(str(caught.value))
+        mark.touch()
+        assert run_command(["retry", run_id]) == 0
+        assert run_command(["collect", run_id]) == 0
+        assert files(tmp_path / "out" / "one") == ["made.txt", "result.pck"]
+
     def test_nothing_to_run_again(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         treatments, paths = {"one": table(tmp_path)}, {"one": tmp_path / "out"}
         with submit_treatments(treatments, paths, exec_cmd=ESTIMATE, split_cmd=SPLIT) as run:
