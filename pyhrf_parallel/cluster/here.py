@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import shutil
 import subprocess
@@ -77,12 +78,16 @@ class RunHere(LocalFiles):
     def send(self, path: Path, target: str) -> None:
         """Let a file be found by another name: it stays where it is."""
         with _made(path, target):
-            Path(target).symlink_to(path)
+            if not _is_link(Path(target), path):  # of an earlier time
+                Path(target).symlink_to(path)
 
     def copy(self, path: Path, target: str) -> None:
         """Copy a file that does not stay where it is."""
-        with _made(path, target), path.open("rb") as source, Path(target).open("xb") as file:
-            shutil.copyfileobj(source, file)
+        with _made(path, target), path.open("rb") as source:
+            if _is_copy(Path(target), path):
+                return
+            with Path(target).open("xb") as file:
+                shutil.copyfileobj(source, file)
 
     def fetch(self, path: str, target: Path, progress: ProgressOption = None) -> str:
         """Copy a file, and compare the copy; return its SHA-256.
@@ -132,13 +137,27 @@ class RunHere(LocalFiles):
         """Nothing is open."""
 
 
+def _is_link(target: Path, path: Path) -> bool:
+    return target.is_symlink() and target.readlink() == path
+
+
+def _is_copy(target: Path, path: Path) -> bool:
+    is_file = target.is_file() and not target.is_symlink()
+    return is_file and filecmp.cmp(target, path, shallow=False)
+
+
+def _advice(error: OSError) -> str:
+    is_there = isinstance(error, FileExistsError)
+    return " with another content; remove it, or take another directory" if is_there else ""
+
+
 @contextmanager
 def _made(path: Path, target: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise TransferError(
-            f"{path} did not get to {target}: {error.strerror or error}",
+            f"{path} did not get to {target}: {error.strerror or error}{_advice(error)}",
             path=target,
             reason=str(error),
         ) from error

@@ -10,10 +10,11 @@ from typing import Any, BinaryIO
 
 from pyhrf_parallel.errors import TreatmentError
 
-#: Of the pickles of regions, as their programs can be joined: later ones count what they remember.
+#: Of the pickles of regions, as their programs can be joined.
 PROTOCOL = 3
 
 _PROTO = 0x80  # the opcode that the protocol follows
+_LONG = 1 << 32  # bytes that need eight for their number
 
 _DATA, _RESULT = "roidata_", "result_"
 
@@ -97,14 +98,14 @@ def merge_pickles(paths: Sequence[str | os.PathLike[str]], output: str | os.Path
     Parameters
     ----------
     paths : sequence of paths
-        Pickles of protocol 0 to 3, as Python 2 and this package write them.
+        Pickles of any protocol.
     output : path
         Replaced when all is written.
 
     Raises
     ------
     TreatmentError
-        If one is missing, damaged or of a later protocol; `output` is as it was then.
+        If one is missing or damaged; `output` is as it was then.
     """
     target = Path(output)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
@@ -128,7 +129,19 @@ def _copy_program(path: Path, file: BinaryIO) -> None:
     if not content.endswith(b"."):
         raise TreatmentError(f"the result {path} is not complete ({len(content)} bytes)")
     if content[0] == _PROTO and content[1] > PROTOCOL:
-        raise TreatmentError(
-            f"the result {path} is a pickle of protocol {content[1]}; {PROTOCOL} is the latest accepted"
-        )
-    file.write(memoryview(content)[:-1])
+        _call_loads(content, file)
+    else:
+        file.write(memoryview(content)[:-1])
+
+
+def _call_loads(content: bytes, file: BinaryIO) -> None:
+    """Write a program that loads a pickle: one of a later protocol counts what it remembers, from 0 on."""
+    n_bytes = len(content)
+    file.write(b"cpickle\nloads\n")
+    file.write(
+        b"B" + n_bytes.to_bytes(4, "little")
+        if n_bytes < _LONG
+        else b"\x8e" + n_bytes.to_bytes(8, "little")
+    )
+    file.write(content)
+    file.write(b"\x85R")  # a tuple of it; the call

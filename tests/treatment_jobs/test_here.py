@@ -24,6 +24,7 @@ from tests.treatment_jobs.conftest import (
     files,
     means,
     run_here,
+    script,
     table,
 )
 
@@ -175,6 +176,17 @@ class TestBeforehand:
             prepare_treatment_jobs(table(tmp_path), tmp_path, tmp_path, *arguments)
         assert (place / "signals.csv").read_text() == "mine"
 
+    def test_the_same_jobs_are_prepared_again(self, tmp_path: Path) -> None:
+        place = tmp_path / "place"
+        place.mkdir()
+        arguments = tmp_path, tmp_path, "me", "laptop", None, None, str(place), "LABEL"
+        for _ in range(2):
+            prepare_treatment_jobs(table(tmp_path), *arguments)
+            assert files(place) == ["signals.csv", "treatment.xml"]
+        (place / "treatment.xml").write_text("another")
+        with pytest.raises(TransferError, match=r"exists with another content; remove it"):
+            prepare_treatment_jobs(table(tmp_path), *arguments)
+
 
 def test_the_positional_arguments_are_the_originals(tmp_path: Path) -> None:
     found = run_soma_workflow(
@@ -192,3 +204,19 @@ def test_a_result_that_is_to_be_compressed(tmp_path: Path, home: Path) -> None:
     assert files(tmp_path / "out" / "one") == ["dump.pck.gz"]
     with gzip.open(tmp_path / "out" / "one" / "dump.pck.gz") as file:
         assert means(pickle.load(file)) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_results_of_any_protocol_are_merged(protocol: int, tmp_path: Path) -> None:
+    """Python pickles with protocol 4 or 5 where nothing else is said."""
+    body = (
+        "import pickle\n"
+        f"subprocess.run({ESTIMATE!r} + sys.argv[1:], check=True)\n"
+        "path = region.replace('roidata', 'result')\n"
+        "content = pickle.load(open(path, 'rb'))\n"
+        f"pickle.dump(content, open(path, 'wb'), {protocol})\n"
+        "sys.exit()"
+    )
+    command = script(tmp_path / "x.py", body)
+    found = run_here({"one": table(tmp_path)}, tmp_path / "out", exec_cmd=command)
+    assert means(found) == [1, 2, 3]

@@ -136,7 +136,9 @@ class TestMerging:
             paths = [Path(place, str(index)) for index in range(len(values))]
             for path, value in zip(paths, values, strict=True):
                 shared = (value, [value, value])  # what a pickle remembers
-                path.write_bytes(pickle.dumps(shared, data.draw(st.integers(0, 3))))
+                path.write_bytes(
+                    pickle.dumps(shared, data.draw(st.integers(0, pickle.HIGHEST_PROTOCOL)))
+                )
             merge_pickles(paths, Path(place, "out"))
             merged = pickle.loads(Path(place, "out").read_bytes())
         assert merged == [(value, [value, value]) for value in values]
@@ -147,7 +149,7 @@ class TestMerging:
         for content, told in (
             (b"", "not complete"),
             (pickle.dumps([1] * 99, 3)[:-2], "not complete"),
-            (pickle.dumps([1] * 99, 5), "protocol 5; 3 is the latest accepted"),
+            (pickle.dumps([1] * 99, 5)[:-2], "not complete"),
         ):
             (tmp_path / "result_0001.pck").write_bytes(content)
             with pytest.raises(TreatmentError, match=told):
