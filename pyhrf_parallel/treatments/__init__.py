@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from pyhrf_parallel.treatment_jobs.interface import Treatment
     from pyhrf_parallel.treatments.analysers import FIRAnalyser, GLMAnalyser
     from pyhrf_parallel.treatments.estimates import Estimates
-    from pyhrf_parallel.treatments.fmri_data import FmriData, ROIData
+    from pyhrf_parallel.treatments.fmri_data import FmriData
+    from pyhrf_parallel.treatments.region import ROIData
     from pyhrf_parallel.treatments.results import load_results
     from pyhrf_parallel.treatments.roi_treatment import ROITreatment
 
@@ -37,7 +38,7 @@ if not TYPE_CHECKING:  # to type checkers, any other name is an error
             "FIRAnalyser": "treatments.analysers",
             "FmriData": "treatments.fmri_data",
             "GLMAnalyser": "treatments.analysers",
-            "ROIData": "treatments.fmri_data",
+            "ROIData": "treatments.region",
             "ROITreatment": "treatments.roi_treatment",
             "Treatment": "treatment_jobs.interface",
             "load_results": "treatments.results",

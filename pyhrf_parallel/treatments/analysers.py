@@ -16,7 +16,14 @@ from pyhrf_parallel.errors import TreatmentDataError
 from pyhrf_parallel.treatments.ar1 import AR1Fit
 from pyhrf_parallel.treatments.designs import Design, conditions_of, designs_of, response_peaks
 from pyhrf_parallel.treatments.estimates import Estimates
-from pyhrf_parallel.treatments.fmri_data import ROIData
+from pyhrf_parallel.treatments.fmri_data import FmriData
+from pyhrf_parallel.treatments.model_checks import (
+    check_contrasts,
+    check_hrf_model,
+    check_number,
+    check_percent,
+)
+from pyhrf_parallel.treatments.region import ROIData
 
 Array = NDArray[np.floating[Any]]
 
@@ -68,6 +75,22 @@ class GLMAnalyser:
             maps[f"{name}_z"] = z
         return Estimates(maps)
 
+    def check(self, data: FmriData) -> None:
+        """Find out whether any region could be analysed.
+
+        Raises
+        ------
+        TreatmentDataError
+            If the model cannot be estimated on these data, saying why.
+        """
+        check_hrf_model(self.hrf_model)
+        check_number("high_pass", self.high_pass)
+        check_percent(data)
+        roi = data.outline()
+        designs = list(designs_of(roi, self.hrf_model, self.high_pass))
+        peaks = response_peaks(roi, self.hrf_model)
+        check_contrasts(self.contrasts, designs, conditions_of(roi), peaks)
+
     def map_names(self, roi: ROIData) -> list[str]:
         """Return the names of the maps, of which a region without voxels is enough."""
         names = [*conditions_of(roi), *self.contrasts]
@@ -91,7 +114,7 @@ class FIRAnalyser:
 
     def __call__(self, roi: ROIData) -> Estimates:
         """Return the region's responses, and of each voxel ``NAME_fir`` and ``NAME_fir_variance``."""
-        delays = np.arange(round(self.length / roi.tr) + 1)
+        delays = self._delays(roi)
         designs = list(designs_of(roi, "fir", self.high_pass, delays))
         signals = [_percent(signals) for signals in roi.signals]
         voxels = [d.models.fit(s) for s, d in zip(signals, designs, strict=True)]
@@ -111,6 +134,23 @@ class FIRAnalyser:
                 )
         columns = ["condition", "delay", "response", "standard_error"]
         return Estimates(maps, pd.DataFrame(rows, columns=pd.Index(columns)))
+
+    def check(self, data: FmriData) -> None:
+        """Find out whether any region could be analysed.
+
+        Raises
+        ------
+        TreatmentDataError
+            If the model cannot be estimated on these data, saying why.
+        """
+        check_number("length", self.length, is_length=True)
+        check_number("high_pass", self.high_pass)
+        check_percent(data)
+        roi = data.outline()
+        _ = list(designs_of(roi, "fir", self.high_pass, self._delays(roi)))
+
+    def _delays(self, roi: ROIData) -> NDArray[np.integer[Any]]:
+        return np.arange(round(self.length / roi.tr) + 1)
 
     def map_names(self, roi: ROIData) -> list[str]:
         """Return the names of the maps, of which a region without voxels is enough."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -14,50 +15,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pyhrf_parallel.errors import TreatmentDataError
+from pyhrf_parallel.treatments.given import is_temporary, path_of, paths_of
 from pyhrf_parallel.treatments.images import Surface, Volume, load_image, load_mesh
-from pyhrf_parallel.treatments.tables import read_confounds, read_events
+from pyhrf_parallel.treatments.parcels import check_space, read_labels
+from pyhrf_parallel.treatments.region import ROIData
+from pyhrf_parallel.treatments.scanning import Scanned, scan
+from pyhrf_parallel.treatments.tables import has_sessions, read_confounds, read_events
 
 Array = NDArray[np.floating[Any]]
-Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 _TR_TOLERANCE = 0.01  # of the header's value
-
-
-@dataclass
-class ROIData:
-    """What an analyser gets: the data of one region.
-
-    Attributes
-    ----------
-    roi_id : int
-        Its label in the parcellation.
-    signals : list of ndarray of shape (n_scans, n_voxels)
-        For each run, in the unit of the images.
-    voxels : ndarray of shape (n_voxels, 3)
-        Indices of the voxels in the images.
-    events : list of DataFrame
-        For each run: ``onset`` and ``duration`` in seconds, ``trial_type``, and perhaps ``modulation``.
-    confounds : list of DataFrame or None
-        For each run, shape (n_scans, n_confounds).
-    tr : float
-        Repetition time, in seconds.
-    """
-
-    roi_id: int
-    signals: list[Array]
-    voxels: NDArray[np.integer[Any]]
-    events: list[pd.DataFrame]
-    confounds: list[pd.DataFrame] | None
-    tr: float
-
-    @property
-    def n_voxels(self) -> int:
-        """The number of voxels."""
-        return len(self.voxels)
-
-    def without_signals(self) -> ROIData:
-        """Return what is worth keeping beside a result."""
-        return replace(self, signals=[], confounds=None)
+_UNKNOWN_TR = (0, 1)  # seconds: what many programs write without knowing it
 
 
 @dataclass(frozen=True)
@@ -68,14 +36,14 @@ class FmriData:
     ----------
     bold : path or list of paths
         4-D NIfTI images, one for each run, of one shape and affine; or GIfTI images of the vertices of a
-        surface.
+        surface. `of` takes images of nibabel, too.
     parcellation : path
-        An image of whole numbers in the space of the BOLD images; 0 is no region.
+        An image of whole numbers in the space of the BOLD images; 0, -1 and NaN are no region.
     events : path or list of paths
-        For each run a BIDS ``events.tsv`` or a paradigm ``.csv`` of pyhrf; or one paradigm with a session
-        for each run.
-    tr : float
-        Repetition time, in seconds.
+        For each run a table with a heading, as a BIDS ``events.tsv``, or a paradigm ``.csv`` of pyhrf; or one
+        paradigm with a session for each run. `of` takes DataFrames, too.
+    tr : float or None
+        Repetition time, in seconds; None for that of the header.
     confounds : path or list of paths, optional
         For each run a tsv with a heading and a row for each scan, as fMRIPrep writes it.
     regions : list of int, optional
@@ -100,16 +68,29 @@ class FmriData:
 
     @classmethod
     def of(
-        cls, bold: Files, parcellation: str | os.PathLike[str], events: Files, tr: float,
-        confounds: Files | None = None, *, regions: Iterable[int] = (),
-        mesh: str | os.PathLike[str] | None = None,
+        cls, bold: Any, parcellation: Any, events: Any, tr: float | None = None,
+        confounds: Any = None, *, regions: Iterable[int] = (), mesh: Any = None,
     ) -> FmriData:  # fmt: skip
-        """Make it of paths of any kind, relative ones being made absolute."""
+        """Make it of paths of any kind, relative ones being made absolute; of images and of DataFrames.
+
+        What is in memory is written to a temporary directory of this process.
+        """
+        found_when_made: Any = tr
         return cls(
-            _paths(bold), os.path.abspath(parcellation), _paths(events), float(tr),  # noqa: PTH100
-            _paths(confounds or ()), tuple(int(label) for label in regions),
-            None if mesh is None else os.path.abspath(mesh),  # noqa: PTH100
+            paths_of(bold), path_of(parcellation), paths_of(events),
+            found_when_made, () if confounds is None else paths_of(confounds),
+            tuple(int(label) for label in regions), None if mesh is None else path_of(mesh),
         )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        for name in ("bold", "events", "confounds"):  # one path is meant as a list of one
+            given = getattr(self, name)
+            is_one = isinstance(given, (str, os.PathLike))
+            each = tuple(map(os.fspath, [given] if is_one else given))
+            object.__setattr__(self, name, each)
+        object.__setattr__(self, "parcellation", os.fspath(self.parcellation))
+        tr: Any = self.tr
+        object.__setattr__(self, "tr", self._header_tr() if tr is None else float(tr))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # What has been read does not travel.
@@ -128,33 +109,35 @@ class FmriData:
             raise TreatmentDataError("no BOLD image given")
         images = [load_image(path, 4) for path in self.bold]
         for image in images:
-            _check_space(image, images[0])
+            check_space(image, images[0])
             self._check_tr(image)
         return images
+
+    @property
+    def is_temporary(self) -> bool:
+        """Whether some files go with this process."""
+        return any(is_temporary(path) for path in self.files)
 
     @cached_property
     def labels(self) -> NDArray[np.integer[Any]]:
         """The parcellation, shape as the images'; voxels without a usable signal have 0."""
-        return self._drop([_scan(image, self._parcels != 0) for image in self.images])
+        return self._drop([scan(image, self._parcels != 0) for image in self.images])
 
     @cached_property
     def _parcels(self) -> NDArray[np.integer[Any]]:
         """The regions to be analysed, with all their voxels."""
-        bold, image = self.images[0], load_image(self.parcellation, 3)
-        _check_space(image, bold)
-        values = image.values()
-        rounded = np.round(values)
-        if not np.array_equal(values, rounded):
-            raise TreatmentDataError(f"{self.parcellation}: its labels are not whole numbers")
-        labels: NDArray[np.int64] = rounded.astype(np.int64)
+        labels = read_labels(self.parcellation, self.images[0])
         if unknown := set(self.regions).difference(np.unique(labels).tolist()):
             raise TreatmentDataError(f"{self.parcellation}: there is no region {min(unknown)}")
         if self.regions:
             labels[~np.isin(labels, self.regions)] = 0
         return labels
 
-    def _drop(self, scanned: Sequence[_Scanned]) -> NDArray[np.integer[Any]]:
+    def _drop(self, scanned: Sequence[Scanned]) -> NDArray[np.integer[Any]]:
         """Return the regions without the voxels that some run has no usable signal of."""
+        vars(self)["_centred"] = [
+            path for path, one in zip(self.bold, scanned, strict=True) if one.is_centred
+        ]
         labels = self._parcels.copy()
         inside = labels != 0
         labels[inside] *= np.all([one.usable for one in scanned], axis=0)
@@ -170,6 +153,19 @@ class FmriData:
         return int(np.count_nonzero(self._parcels) - np.count_nonzero(self.labels))
 
     @cached_property
+    def empty_ids(self) -> list[int]:
+        """The labels of the regions in which no voxel has a usable signal."""
+        empty = set(np.unique(self._parcels).tolist()).difference(np.unique(self.labels).tolist())
+        return sorted(empty - {0})
+
+    @cached_property
+    def centred(self) -> list[str]:
+        """The BOLD images from whose signals the means were taken out: nothing is percent of 0."""
+        _ = self.labels
+        found: list[str] = vars(self)["_centred"]
+        return found
+
+    @cached_property
     def roi_ids(self) -> list[int]:
         """The labels of the regions, the biggest first; of the same size in their order."""
         ids, sizes = np.unique(self.labels[self.labels != 0], return_counts=True)
@@ -180,7 +176,13 @@ class FmriData:
         """Events and confounds of each run, checked against its length."""
         n_runs = len(self.images)
         scans = [image.shape[3] for image in self.images]
-        paths = self.events if len(self.events) == n_runs else self.events * n_runs
+        is_one_for_all = len(self.events) == 1 and n_runs > 1
+        paths = self.events * n_runs if is_one_for_all else self.events
+        if is_one_for_all and not has_sessions(Path(self.events[0])):
+            raise TreatmentDataError(
+                f"{self.events[0]} has the events of one run, and there are {n_runs}: give a list with one "
+                "file for each run, the same one again if that is meant"
+            )
         if len(paths) != n_runs or len(self.confounds) not in (0, n_runs):
             raise TreatmentDataError(
                 f"{n_runs} BOLD runs, {len(self.events)} files of events, {len(self.confounds)} of "
@@ -188,9 +190,9 @@ class FmriData:
             )
         events = []
         for run, (path, n_scans) in enumerate(zip(paths, scans, strict=True)):
-            sessions = n_runs if len(self.events) == 1 else 1
-            events.append(read_events(Path(path), run if sessions > 1 else 0, sessions))
-            _check_onsets(path, events[-1], n_scans * self.tr)
+            sessions = n_runs if is_one_for_all else 1
+            table = read_events(Path(path), run if sessions > 1 else 0, sessions)
+            events.append(_within(path, table, n_scans * self.tr))
         if not self.confounds:
             return events, None
         return events, [
@@ -202,7 +204,7 @@ class FmriData:
         events, confounds = self.design_tables
         parcels = self._parcels
         inside = parcels != 0
-        scanned = [_scan(image, inside, keep=True) for image in self.images]
+        scanned = [scan(image, inside, keep=True) for image in self.images]
         if "labels" not in vars(self):  # found in the same pass
             vars(self)["labels"] = self._drop(scanned)
         # Rows, and not a mask over the whole image for each region.
@@ -276,69 +278,40 @@ class FmriData:
             mesh=None if self.mesh is None else paths[self.mesh],
         )
 
+    def _header_tr(self) -> float:
+        """Return the TR that the first image has."""
+        image = load_image(self.bold[0], 4) if self.bold else None
+        if image is None or image.tr in _UNKNOWN_TR:
+            raise TreatmentDataError(
+                f"{self.bold[0] if self.bold else 'no BOLD image'}: its header has no TR that can be relied "
+                "on (many programs leave 0 or 1 there): give tr, in seconds"
+            )
+        return image.tr
+
     def _check_tr(self, image: Volume | Surface) -> None:
         if not 0 < self.tr < np.inf:
             raise TreatmentDataError(f"the TR is {self.tr:g} s")
-        # Many programs leave 0 or 1 there.
-        if image.tr not in (0, 1) and abs(image.tr - self.tr) > _TR_TOLERANCE * image.tr:
+        if image.tr not in _UNKNOWN_TR and abs(image.tr - self.tr) > _TR_TOLERANCE * image.tr:
             raise TreatmentDataError(
                 f"{image.path}: its header has a TR of {image.tr:g} s, and {self.tr:g} s was given"
             )
 
 
-@dataclass(frozen=True)
-class _Scanned:
-    """What a pass over an image has found in the voxels of regions.
-
-    Attributes
-    ----------
-    usable : ndarray of bool of shape (n_voxels,)
-        Where the signal is finite, not constant and positive on average.
-    signals : ndarray of shape (n_voxels, n_scans)
-        Empty if they were not to be kept.
-    """
-
-    usable: NDArray[np.bool_]
-    signals: Array
-
-
-def _scan(image: Volume | Surface, inside: NDArray[np.bool_], *, keep: bool = False) -> _Scanned:
-    """Read an image once."""
-    n_voxels, n_scans = np.count_nonzero(inside), image.shape[3]
-    low, high = np.full(n_voxels, np.inf), np.full(n_voxels, -np.inf)
-    total, finite = np.zeros(n_voxels), np.ones(n_voxels, bool)
-    signals: Array = np.empty((0, 0))
-    start = 0
-    for scans in image.blocks():
-        block = scans[inside]
-        if keep and start == 0:
-            signals = np.empty((n_voxels, n_scans), block.dtype)
-        if keep:
-            signals[:, start : start + block.shape[1]] = block
-        start += block.shape[1]
-        finite &= np.isfinite(block).all(axis=1)
-        with np.errstate(invalid="ignore"):
-            np.minimum(low, block.min(axis=1), out=low)
-            np.maximum(high, block.max(axis=1), out=high)
-            total += block.sum(axis=1, dtype=np.float64)
-    return _Scanned(finite & (high > low) & (total > 0), signals)
-
-
-def _paths(files: Files) -> tuple[str, ...]:
-    one = isinstance(files, (str, os.PathLike))
-    each: Sequence[str | os.PathLike[str]] = [files] if one else files  # type: ignore[assignment,list-item]
-    return tuple(os.path.abspath(path) for path in each)  # noqa: PTH100
-
-
-def _check_space(image: Volume | Surface, reference: Volume | Surface) -> None:
-    if reason := image.is_like(reference):
-        raise TreatmentDataError(f"{reason}: resample one of them")
-
-
-def _check_onsets(path: str, events: pd.DataFrame, end: float) -> None:
-    last = events["onset"].max()
-    if last >= end or events["onset"].min() < 0:
-        raise TreatmentDataError(
-            f"{path}: onsets from {events['onset'].min():g} to {last:g} s, and the scans are from 0 to "
-            f"{end:g} s"
-        )
+def _within(path: str, events: pd.DataFrame, end: float) -> pd.DataFrame:
+    """Return the events that scans can show something of, and tell of others."""
+    late = events["onset"] >= end
+    early = events["onset"] < 0
+    if not (late | early).any():
+        return events
+    told = (
+        f"onsets from {events['onset'].min():g} to {events['onset'].max():g} s, and the scans are from 0 to "
+        f"{end:g} s"
+    )
+    if (late | (events["onset"] + events["duration"] < 0)).all():
+        raise TreatmentDataError(f"{path}: {told}")
+    warnings.warn(
+        f"{path}: {told}; {int(late.sum())} events after their end are left out, {int(early.sum())} began "
+        "before",
+        stacklevel=2,
+    )
+    return events[~late].reset_index(drop=True)

@@ -145,13 +145,13 @@ class Surface:
         nib.gifti.GiftiImage(darrays=arrays).to_filename(str(path))
 
 
-def load_image(path: str, ndim: int) -> Volume | Surface:
+def load_image(path: str, ndim: int, *, may_have_one_more: bool = False) -> Volume | Surface:
     """Read an image of a volume or a surface.
 
     Raises
     ------
     TreatmentDataError
-        If it is none, or has not `ndim` dimensions.
+        If it is none, or has not `ndim` dimensions, and one more of size 1 if that is allowed.
     """
     try:
         image = nib.load(path)
@@ -163,7 +163,8 @@ def load_image(path: str, ndim: int) -> Volume | Surface:
         found = Surface(path, image)
     else:
         raise TreatmentDataError(f"{path} is no NIfTI and no GIfTI image")
-    if len(found.shape) != ndim:
+    is_longer = may_have_one_more and found.shape[ndim:] == (1,)
+    if len(found.shape) != ndim and not is_longer:
         raise TreatmentDataError(f"{path} has shape {found.shape}: {ndim} dimensions are expected")
     return found
 

@@ -17,19 +17,21 @@ from pyhrf_parallel.account import user_name
 from pyhrf_parallel.treatment_jobs.failures import OK, last_line
 from pyhrf_parallel.treatment_jobs.interface import JobSpan
 from pyhrf_parallel.treatments.estimates import Estimates
-from pyhrf_parallel.treatments.fmri_data import FmriData, ROIData
+from pyhrf_parallel.treatments.fmri_data import FmriData
 from pyhrf_parallel.treatments.images import Array
 from pyhrf_parallel.treatments.ledger import write
 from pyhrf_parallel.treatments.naming import file_names
 from pyhrf_parallel.treatments.provenance import Identity, input_checksums, name_of
-from pyhrf_parallel.treatments.report import make_report
-from pyhrf_parallel.treatments.results import Analyser, NamesMaps, Result
+from pyhrf_parallel.treatments.region import ROIData
+from pyhrf_parallel.treatments.report import EMPTY, FAILED, make_report
+from pyhrf_parallel.treatments.results import NO_VOXELS, Analyser, NamesMaps, Result
 from pyhrf_parallel.version import __version__
 
 RESPONSES = "responses.tsv"
 REGIONS = "regions.tsv"
 MAPS = "maps.tsv"
 REPORT = "report.html"
+_STATUS = {OK: OK, NO_VOXELS: EMPTY}  # by what a result says
 _PACKAGES = ("nibabel", "nilearn", "numpy", "pandas", "scipy")
 
 
@@ -138,7 +140,7 @@ def _responses(estimates: Sequence[tuple[ROIData, Estimates]]) -> pd.DataFrame |
 
 def _regions(results: Sequence[Result]) -> pd.DataFrame:
     rows = [
-        (roi.roi_id, roi.n_voxels, OK if report == OK else "failed",
+        (roi.roi_id, roi.n_voxels, _STATUS.get(report, FAILED),
          "" if report == OK else last_line(report))
         for roi, _, report in results
     ]  # fmt: skip

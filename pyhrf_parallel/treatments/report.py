@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pyhrf_parallel.treatment_jobs.failures import OK
 from pyhrf_parallel.treatment_jobs.interface import JobSpan
 from pyhrf_parallel.treatments.brain import draw_slices, draw_surface
 from pyhrf_parallel.treatments.images import Array, Surface, Volume, load_mesh
@@ -22,6 +21,8 @@ from pyhrf_parallel.treatments.naming import shown
 if TYPE_CHECKING:
     from pyhrf_parallel.treatments.fmri_data import FmriData
 
+#: The status of regions that were not analysed, in the table of them.
+FAILED, EMPTY = "failed", "empty"
 _PANELS = 12  # regions whose responses are drawn
 _LABELLED = 0.025  # of the whole time: a region's bar that has room for its label
 _CERTAINTY = 1.96  # standard errors to each side: 95 % of a normal distribution
@@ -58,10 +59,10 @@ def make_report(
     timeline : sequence of JobSpan
         When jobs ran.
     """
-    failed = regions[regions["status"] != OK]
+    failed, empty = (regions[regions["status"] == status] for status in (FAILED, EMPTY))
     summary = f"{_count(len(regions), 'region')}, {_count(int(regions['n_voxels'].sum()), 'voxel')}"
     parts = [f"<h1>Treatment by region</h1><p>{summary}. {html.escape(provenance['analyser'])}</p>"]
-    parts.append(_failures(failed))
+    parts.append(_not_analysed(failed, empty))
     parts += _maps(maps, data)
     if responses is not None:
         drawn = _draw_responses(responses)
@@ -77,16 +78,21 @@ def make_report(
     )
 
 
-def _failures(failed: pd.DataFrame) -> str:
-    if failed.empty:
+def _not_analysed(failed: pd.DataFrame, empty: pd.DataFrame) -> str:
+    if failed.empty and empty.empty:
         return "<p>All regions were analysed.</p>"
-    rows = [
-        (f"region {region}", f"{_count(int(n_voxels), 'voxel')}: {reason}")
-        for region, n_voxels, reason in zip(
-            failed["region"], failed["n_voxels"], failed["reason"], strict=True
-        )
-    ]
-    return f'<h2 class="failed">{_count(len(failed), "region")} failed</h2>{_table(rows)}'
+    parts = []
+    for some, told in ((failed, "failed"), (empty, "without usable voxels")):
+        rows = [
+            (f"region {region}", f"{_count(int(n_voxels), 'voxel')}: {reason}")
+            for region, n_voxels, reason in zip(
+                some["region"], some["n_voxels"], some["reason"], strict=True
+            )
+        ]
+        if rows:
+            heading = f"{_count(len(rows), 'region')} {told}"
+            parts.append(f'<h2 class="failed">{heading}</h2>{_table(rows)}')
+    return "".join(parts)
 
 
 def _count(number: int, noun: str) -> str:

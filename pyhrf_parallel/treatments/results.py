@@ -5,18 +5,26 @@ from __future__ import annotations
 import os
 import pickle
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from pyhrf_parallel.compressing import packed, unpacked
+from pyhrf_parallel.errors import ArgumentTypeError, TreatmentError
 from pyhrf_parallel.files import write_then_rename
 from pyhrf_parallel.treatment_jobs.failures import OK
 from pyhrf_parallel.treatment_jobs.region_files import PROTOCOL, result_path
-from pyhrf_parallel.treatments.fmri_data import FmriData, ROIData
+from pyhrf_parallel.treatments.estimates import Estimates, checked
+from pyhrf_parallel.treatments.fmri_data import FmriData
 from pyhrf_parallel.treatments.ledger import write
+from pyhrf_parallel.treatments.region import ROIData
 
 Analyser = Callable[[ROIData], Any]
+#: The module of those that change nothing; imported when it is needed: it needs nilearn.
+OUR_ANALYSERS = "pyhrf_parallel.treatments.analysers"
+#: Of a region that was not analysed.
+NO_VOXELS = "no voxel with a usable signal: constant, not finite, or of mean <= 0 in a run"
 #: The region, what its analysis returned, and `OK` or why it returned nothing.
 Result = tuple[ROIData, Any, str]
 
@@ -37,6 +45,24 @@ class NamesMaps(Protocol):
         """Return their names, which no voxel is needed for."""
 
 
+def check_analyser(analyser: Any) -> None:
+    """Check that an analyser can be called with the data of a region.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If it cannot, or is a class whose instances can.
+    """
+    if isinstance(analyser, type) and any("__call__" in vars(kind) for kind in analyser.__mro__):
+        raise ArgumentTypeError(
+            f"the analyser is the class {analyser.__name__}: give an instance, {analyser.__name__}(...)"
+        )
+    if not callable(analyser):
+        raise ArgumentTypeError(
+            f"the analyser is of type {type(analyser).__name__}, and has to be a function of an ROIData"
+        )
+
+
 def analyse_region(analyser: Analyser, roi: ROIData) -> Result:
     """Analyse one region: the task that travels to workers.
 
@@ -53,9 +79,25 @@ def analyse_region(analyser: Analyser, roi: ROIData) -> Result:
 def _attempt(analyser: Analyser, roi: ROIData) -> tuple[Result, Exception | None]:
     """Return the result of a region, and what its analysis has raised."""
     try:
-        return (roi.without_signals(), analyser(roi), OK), None
+        found = analyser(_own_copy(analyser, roi))
+        if isinstance(found, Estimates):
+            found = checked(found, roi.n_voxels)
+    except SystemExit as error:
+        failure = TreatmentError(f"the analysis has called sys.exit({error.code!r})")
+        report = f"{traceback.format_exc()}{type(failure).__name__}: {failure}"
+        return (roi.without_signals(), None, report), failure
     except Exception as error:
         return (roi.without_signals(), None, traceback.format_exc()), error
+    return (roi.without_signals(), found, OK), None
+
+
+def _own_copy(analyser: Analyser, roi: ROIData) -> ROIData:
+    """Return what an analyser may change: events and confounds are those of all regions."""
+    if type(analyser).__module__ == OUR_ANALYSERS:
+        return roi
+    confounds = None if roi.confounds is None else [table.copy() for table in roi.confounds]
+    events = [table.copy() for table in roi.events]
+    return replace(roi, events=events, confounds=confounds, voxels=roi.voxels.copy())
 
 
 def load_region(path: str | os.PathLike[str]) -> ROIData:
@@ -99,16 +141,58 @@ def _dumps(result: Result) -> bytes:
         return dumped
 
 
-def dump_results(results: Iterable[Result], path: Path) -> None:
-    """Write the list of results.
+def dump_results(results: Sequence[Result], path: Path) -> list[Result]:
+    """Write the list of results; return it as it was written.
+
+    What one region has found and cannot be pickled fails that region.
 
     Raises
     ------
     TreatmentError
         If it cannot be written, naming the file.
     """
-    content = packed(path, pickle.dumps(list(results), 5))
+    written = list(results)
+    try:
+        content = pickle.dumps(written, 5)
+    except Exception:  # of what only a script knows, or of what nobody can pickle
+        import cloudpickle
+
+        written = [_or_failed(result) for result in results]
+        content = cloudpickle.dumps(written, 5)
+    content = packed(path, content)
     write(path, lambda part: part.write_bytes(content), len(content))
+    return written
+
+
+def _or_failed(result: Result) -> Result:
+    try:
+        _dumps(result)
+    except Exception as error:
+        reason = f"its result cannot be pickled: {type(error).__name__}: {error}"
+        return result[0], None, reason.partition("\n")[0]
+    return result
+
+
+def that_fit(results: Iterable[Result]) -> list[Result]:
+    """Return results whose maps fit together: a map of another number of values has failed."""
+    widths: dict[str, tuple[int, tuple[int, ...]]] = {}
+    fitting = []
+    for roi, found, report in results:
+        told = report
+        maps = found.maps if report == OK and isinstance(found, Estimates) else {}
+        for name, values in maps.items():
+            first, width = widths.setdefault(name, (roi.roi_id, values.shape[1:]))
+            if values.shape[1:] != width:
+                told = (
+                    f"map {name!r} has {_tell(values.shape[1:])} for each voxel, and {_tell(width)} in "
+                    f"region {first}"
+                )
+        fitting.append((roi, found, told))
+    return fitting
+
+
+def _tell(width: tuple[int, ...]) -> str:
+    return f"{width[0]} values" if width else "one value"
 
 
 def load_results(path: str | os.PathLike[str]) -> list[Result]:
@@ -119,4 +203,4 @@ def load_results(path: str | os.PathLike[str]) -> list[Result]:
 
 def failures(results: Iterable[Result]) -> list[Result]:
     """Return the results of the regions whose analysis has failed."""
-    return [result for result in results if result[2] != OK]
+    return [result for result in results if result[2] not in {OK, NO_VOXELS}]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from pyhrf_parallel.configuration import ConfigSource
-from pyhrf_parallel.errors import RemoteException, TreatmentError
+from pyhrf_parallel.errors import NotShippableError, RemoteException, TreatmentError
 from pyhrf_parallel.files import write_then_rename
 from pyhrf_parallel.mapping import remote_map
 from pyhrf_parallel.treatment_jobs.collected import raise_failures
@@ -20,22 +20,33 @@ from pyhrf_parallel.treatment_jobs.graph import RESULT
 from pyhrf_parallel.treatment_jobs.interface import JobSpan
 from pyhrf_parallel.treatment_jobs.region_files import PROTOCOL, data_name
 from pyhrf_parallel.treatment_jobs.runs import TreatmentRun
-from pyhrf_parallel.treatments.fmri_data import FmriData, ROIData
+from pyhrf_parallel.treatments.fmri_data import FmriData
 from pyhrf_parallel.treatments.ledger import PROVENANCE, Ledger
 from pyhrf_parallel.treatments.provenance import Identity, differences, identify
+from pyhrf_parallel.treatments.region import ROIData
 from pyhrf_parallel.treatments.results import (
+    NO_VOXELS,
     Analyser,
     ChecksData,
     EstimateFile,
     Result,
     analyse_region,
+    check_analyser,
     dump_results,
     failures,
     load_results,
+    that_fit,
 )
 from pyhrf_parallel.treatments.serialising import from_xml, to_xml
 
-_MODES = (None, "local", "cluster")
+#: How regions are analysed, by what users call it: as `remote_map` does, too.
+_MODES = {
+    None: None,
+    "serial": None,
+    "local": "local",
+    "cluster": "cluster",
+    "remote_cluster": "cluster",
+}
 _PARAMETERS = ("fmri_data", "analyser", "output_dir", "make_outputs", "result_dump_file")
 
 
@@ -75,6 +86,8 @@ class ROITreatment:
         make_outputs: bool = True,
         result_dump_file: str | os.PathLike[str] | None = None,
     ) -> None:
+        if analyser is not None:
+            check_analyser(analyser)
         self.fmri_data = fmri_data
         self._analyser = analyser
         self.output_dir = os.path.abspath(output_dir)  # noqa: PTH100
@@ -107,6 +120,8 @@ class ROITreatment:
         NotShippableError
             If the analyser is a function that cannot be imported, such as a lambda.
         """
+        if self.fmri_data.is_temporary:
+            raise NotShippableError("data in memory cannot be written as XML: give files")
         return to_xml(self._parameters())
 
     @property
@@ -189,11 +204,14 @@ class ROITreatment:
 
     def execute(self) -> list[Result]:
         """Analyse all regions here, one after the other; write nothing."""
-        return [analyse_region(self.analyser, roi) for roi in self.fmri_data.rois()]
+        return [
+            *(analyse_region(self.analyser, roi) for roi in self.fmri_data.rois()),
+            *self._empty(),
+        ]
 
     def run(
         self,
-        parallel: Literal["local", "cluster"] | None = None,
+        parallel: Literal["serial", "local", "cluster", "remote_cluster"] | None = None,
         n_jobs: int | None = None,
         *,
         retry_failed: bool = False,
@@ -207,7 +225,7 @@ class ROITreatment:
         Parameters
         ----------
         parallel : {None, 'local', 'cluster'}
-            In this process, in processes of this machine, or as jobs of the configured cluster (without
+            (or as `remote_map` calls them, ``'serial'`` and ``'remote_cluster'``) In this process, in processes of this machine, or as jobs of the configured cluster (without
             one, of this machine): split, regions, merge.
         n_jobs : int, optional
             Simultaneous regions; see `remote_map`.
@@ -238,6 +256,7 @@ class ROITreatment:
         """
         if parallel not in _MODES:
             raise ValueError(f"parallel is {parallel!r}; accepted: None, 'local', 'cluster'")
+        how = _MODES[parallel]
         self.check()
         kept = self._load_kept() if retry_failed else {}
         self._begin()
@@ -245,7 +264,7 @@ class ROITreatment:
         failed: list[Failure] = []
         found: dict[int, Result] = {}
         hint = "run(retry_failed=True) analyses the failed regions only"
-        if parallel == "cluster" and wanted:
+        if how == "cluster" and wanted:
             given = {"n_jobs": n_jobs, "rois_per_job": rois_per_job, "resources": resources}
             part = self._part(wanted, kept)
             found, failed, kept_run = part._run_jobs(  # noqa: SLF001
@@ -254,10 +273,16 @@ class ROITreatment:
             hint = f"{kept_run}; or {hint}" if kept_run else hint
             self.timeline = part.timeline
         elif wanted:
-            mode = "serial" if parallel is None else "local"
+            mode = how or "serial"
             found, failed = self._map(wanted, mode, n_jobs, retries, config)
         results = [(kept | found)[roi_id] for roi_id in self.fmri_data.roi_ids]
-        self.output(results)
+        results, _ = self._write(results)
+        told = {failure.roi_id for failure in failed}
+        failed += [
+            Failure.of_report(roi.roi_id, roi.n_voxels, report)
+            for roi, _, report in failures(results)
+            if roi.roi_id not in told
+        ]
         if kept:
             self._retried_path.unlink(missing_ok=True)
         if failed:
@@ -289,6 +314,11 @@ class ROITreatment:
         TreatmentRun
         """
         self.check()
+        if self.fmri_data.is_temporary:
+            raise TreatmentError(
+                "the data are in memory, and whoever collects the results reads them again: write them to "
+                "files, or wait with run('cluster')"
+            )
         self._begin()
         return self._submit(
             n_jobs=n_jobs, rois_per_job=rois_per_job, resources=resources,
@@ -364,10 +394,20 @@ class ROITreatment:
         results : sequence of tuple
             Of all regions, the biggest first.
         """
+        return self._write(results)[1]
+
+    def _empty(self) -> list[Result]:
+        """Return what is told of the regions in which there is nothing to analyse."""
+        return [(self.fmri_data.region(i), None, NO_VOXELS) for i in self.fmri_data.empty_ids]
+
+    def _write(self, given: Sequence[Result]) -> tuple[list[Result], list[Path]]:
+        """Write results; return them as they were written, and the files."""
         ids = self.fmri_data.roi_ids
-        results = [self._whole(i, result) for i, result in zip(ids, results, strict=True)]
+        results = [self._whole(i, result) for i, result in zip(ids, given, strict=False)]
+        if len(given) not in {len(ids), len(ids) + len(self.fmri_data.empty_ids)}:
+            raise TreatmentError(f"{len(given)} results are given of {len(ids)} regions")
         if self._whole_treatment is not None:
-            return self._output_with_kept(dict(zip(ids, results, strict=True)))
+            return results, self._output_with_kept(dict(zip(ids, results, strict=True)))
         # With all that draws.
         from pyhrf_parallel.treatments.outputs import Outputs, tell_provenance
 
@@ -375,17 +415,18 @@ class ROITreatment:
         ledger.check((), self.fmri_data.files, has_result=self._identity is not None)
         identity = self._identity or identify(self.fmri_data, self.analyser)
         outputs = None
-        paths = [self.result_path]
+        paths = [self.result_path.absolute()]
+        ledger.claim(paths, identity)
+        results = dump_results(that_fit([*results, *self._empty()]), paths[0])
         if self.make_outputs:
             outputs = Outputs(self.fmri_data, results, Path(self.output_dir), ledger.is_foreign)
             paths += outputs.paths
-        ledger.claim(paths, identity)
-        dump_results(results, self.result_path)
+            ledger.claim(paths, identity)
         told = tell_provenance(self.fmri_data, self.analyser, identity, results)
         if outputs is not None:
             outputs.write(told, self.timeline)
         ledger.finish(paths, identity, told)
-        return [*paths, ledger.path]
+        return results, [*paths, ledger.path]
 
     def _output_with_kept(self, found: dict[int, Result]) -> list[Path]:
         """Write the results of the whole treatment, of which this one is a part."""

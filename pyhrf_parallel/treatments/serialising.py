@@ -12,10 +12,10 @@ from typing import Any
 
 from pyhrf_parallel.errors import NotShippableError, TreatmentDataError
 from pyhrf_parallel.treatments.fmri_data import FmriData
+from pyhrf_parallel.treatments.results import OUR_ANALYSERS
 
 _ROOT = "roi_treatment"
 _ANALYSERS = ("GLMAnalyser", "FIRAnalyser")
-_HOME = "pyhrf_parallel.treatments.analysers"  # imported when it is needed: it needs nilearn
 
 
 def to_xml(parameters: Mapping[str, Any]) -> str:
@@ -67,7 +67,7 @@ def _describe(analyser: Any) -> dict[str, Any] | None:
     if analyser is None:
         return None
     kind = type(analyser).__name__
-    if type(analyser).__module__ == _HOME and kind in _ANALYSERS:
+    if type(analyser).__module__ == OUR_ANALYSERS and kind in _ANALYSERS:
         return {"name": kind, "parameters": dataclasses.asdict(analyser)}
     module, name = getattr(analyser, "__module__", ""), getattr(analyser, "__qualname__", "")
     described = {"module": module, "function": name}
@@ -82,7 +82,7 @@ def _find(described: dict[str, Any] | None) -> Any:
     if described is None:
         return None
     if described.get("name") in _ANALYSERS:
-        kind = getattr(importlib.import_module(_HOME), described["name"])
+        kind = getattr(importlib.import_module(OUR_ANALYSERS), described["name"])
         return kind(**described["parameters"])
     try:
         module = importlib.import_module(described["module"])

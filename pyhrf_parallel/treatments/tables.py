@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import re
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +24,10 @@ def read_events(path: Path, run: int, n_runs: int) -> pd.DataFrame:
     Parameters
     ----------
     path : Path
-        A BIDS ``events.tsv`` of the run, or a paradigm ``.csv`` of pyhrf, which has no heading and the
-        columns session, trial type, onset and, if wanted, duration and amplitude (its word for
-        modulation).
+        A table of the run with a heading, as a BIDS ``events.tsv``: tabs, commas, semicolons or blanks
+        between the columns, and compressed if the name ends in ``.gz``. Or a paradigm ``.csv`` of pyhrf,
+        which has no heading and the columns session, trial type, onset and, if wanted, duration and
+        amplitude (its word for modulation).
     run : int
         Its number, from 0 on: the session of a paradigm that has several.
     n_runs : int
@@ -40,7 +44,11 @@ def read_events(path: Path, run: int, n_runs: int) -> pd.DataFrame:
     TreatmentDataError
         If the file is not of either kind, or has events without an onset.
     """
-    table = _read(path) if path.suffix == ".tsv" else _read_paradigm(path, run, n_runs)
+    separator = _separator(path)
+    if separator is None and ".tsv" not in path.suffixes:
+        table = _read_paradigm(path, run, n_runs)
+    else:
+        table = _read(path, separator or "\t")
     missing = [name for name in _COLUMNS if name not in table]
     if missing:
         raise TreatmentDataError(f"{path}: no column {', '.join(missing)}; found {list(table)}")
@@ -63,6 +71,26 @@ def read_events(path: Path, run: int, n_runs: int) -> pd.DataFrame:
         )
     events["trial_type"] = events["trial_type"].astype(str)
     return events.reset_index(drop=True)
+
+
+def has_sessions(path: Path) -> bool:
+    """Tell whether a file of events is a paradigm, which knows the sessions of several runs."""
+    return _separator(path) is None and ".tsv" not in path.suffixes
+
+
+def _separator(path: Path) -> str | None:
+    """Return what is between the columns of a table whose first line names them; else None."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8-sig") as file:
+            heading = next((line for line in file if line.strip()), "").strip()
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise TreatmentDataError(f"{path} cannot be read: {error}") from error
+    for separator in ("\t", ",", ";", r"\s+"):
+        names = [name.strip().strip('"') for name in re.split(separator, heading)]
+        if "onset" in names:
+            return separator
+    return None
 
 
 def _tell_unused(path: Path, names: list[str]) -> None:
@@ -98,7 +126,13 @@ def read_confounds(path: Path, n_scans: int) -> pd.DataFrame:
 def _read(path: Path, separator: str = "\t", header: int | None = 0) -> pd.DataFrame:
     try:
         table: pd.DataFrame = pd.read_csv(
-            path, sep=separator, header=header, keep_default_na=False, na_values=["n/a", ""]
+            path,
+            sep=separator,
+            header=header,
+            keep_default_na=False,
+            na_values=["n/a", ""],
+            encoding="utf-8-sig",
+            skipinitialspace=separator == ",",
         )
     except (OSError, ValueError) as error:  # pandas' errors of parsing are ValueErrors
         raise TreatmentDataError(f"{path} cannot be read: {error}") from error
@@ -108,6 +142,11 @@ def _read(path: Path, separator: str = "\t", header: int | None = 0) -> pd.DataF
 def _read_paradigm(path: Path, run: int, n_runs: int) -> pd.DataFrame:
     table = _read(path, r"\s+", None)
     found = table.shape[1]
+    if found == 3 and all(kind.kind in "iuf" for kind in table.dtypes):  # noqa: PLR2004
+        raise TreatmentDataError(
+            f"{path} has three columns of numbers, as FSL's files of one condition: give one table with a "
+            "heading, and the columns onset, duration, trial_type and perhaps modulation"
+        )
     if not 3 <= found <= len(_PARADIGM):  # noqa: PLR2004  (onsets alone are enough)
         raise TreatmentDataError(
             f"{path}: {found} columns, and a paradigm has {', '.join(_PARADIGM)}"

@@ -37,8 +37,8 @@ def test_unusable_voxels_are_dropped_and_counted(subject: Subject) -> None:
 
 def test_negative_labels_and_sizes_that_are_equal(subject: Subject) -> None:
     subject.labels[:] = 0
-    subject.labels[0], subject.labels[1] = 4, -1
-    assert subject.data().roi_ids == [-1, 4]
+    subject.labels[0], subject.labels[1] = 4, -2
+    assert subject.data().roi_ids == [-2, 4]
 
 
 def test_a_paradigm_of_pyhrf(subject: Subject) -> None:

@@ -234,22 +234,3 @@ def test_what_is_wrong_is_said_before_anything_is_analysed(
     with pytest.raises(TreatmentDataError, match="TR of 2 s"):
         ROITreatment(subject.data(), never, tmp_path / "out").run()
     assert not (tmp_path / "out").exists()
-
-
-def test_too_many_regressors_are_a_failure_that_says_so(subject: Subject, tmp_path: Path) -> None:
-    with pytest.raises(TreatmentError, match="run 0: 90 scans do not determine"):
-        ROITreatment(subject.data(), FIRAnalyser(length=100), tmp_path).run()
-
-
-def test_a_contrast_with_one_misspelt_condition(subject: Subject, tmp_path: Path) -> None:
-    """It is none of the other condition alone."""
-    analyser = GLMAnalyser(contrasts={"difference": {"audio": 1, "vidoe": -1}})
-    _, found, report = ROITreatment(subject.data(), analyser, tmp_path).execute()[0]
-    assert found is None
-    assert "contrast 'difference': no run has all of audio, vidoe" in report
-
-
-def test_a_contrast_of_unknown_conditions(subject: Subject, tmp_path: Path) -> None:
-    analyser = GLMAnalyser(contrasts={"c": {"smell": 1.0}})
-    with pytest.raises(TreatmentError, match="contrast 'c': no run has all of smell"):
-        ROITreatment(subject.data(), analyser, tmp_path).run()
