@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.files import private_directory
 from pyhrf_parallel.records import RecordStream, absorb, lost, with_log
+from pyhrf_parallel.relaying import Relay
 from pyhrf_parallel.runner import Cursor
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Outcomes, Work
@@ -66,6 +67,7 @@ def _run_task(directory: Path, index: int, name: str, outcomes: Outcomes) -> str
         raise
     finally:
         cursor.close()
+        Relay().show(log, is_complete=True)
     if late:
         absorb([with_log(late, read_log_tail(log))], outcomes)
     for path in directory.glob(f"{name}.records*"):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from importlib.util import find_spec
+from pathlib import Path
 
 from pyhrf_parallel.backends.base import require
 from pyhrf_parallel.cluster.embedded import EmbeddedEngine
 from pyhrf_parallel.cluster.following import Follower
-from pyhrf_parallel.cluster.layout import Plan
+from pyhrf_parallel.cluster.layout import ENGINE_LOG, Plan
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.errors import ClusterConnectionError
 from pyhrf_parallel.files import private_directory
+from pyhrf_parallel.relaying import Relay
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Outcomes, Work, count_workers
 from pyhrf_parallel.worker import PAYLOAD
@@ -40,13 +42,21 @@ def _run_here(work: Work, outcomes: Outcomes, configuration: Configuration) -> N
     with private_directory() as directory:
         write_payload(directory / PAYLOAD, work)
         with EmbeddedEngine(directory, plan) as engine:
-            follower = Follower(engine, outcomes)
+            follower, relay = Follower(engine, outcomes), Relay()
             pause, longest = _POLLS
             follower.look()
             while not outcomes.complete:
                 time.sleep(pause)
                 pause = min(longest, pause * 1.1)
                 follower.look()
+                _relay_logs(directory, relay)
+            _relay_logs(directory, relay, are_complete=True)
+
+
+def _relay_logs(directory: Path, relay: Relay, *, are_complete: bool = False) -> None:
+    for log in directory.glob("*.log"):
+        if log.name != ENGINE_LOG:
+            relay.show(log, is_complete=are_complete)
 
 
 def _run_on_cluster(work: Work, outcomes: Outcomes, configuration: Configuration) -> None:

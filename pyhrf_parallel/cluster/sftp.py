@@ -130,7 +130,7 @@ class RemoteFiles(Files):
             If it did not get there, or there is one of that name.
         """
         size = path.stat().st_size
-        with self._telling(f"{name or path} ({size / 1e6:.1f} MB) did not get to", target):
+        with self.telling(f"{name or path} ({size / 1e6:.1f} MB) did not get to", target):
             with suppress(FileNotFoundError):
                 self._sftp.lstat(target)
                 raise FileExistsError("a file of that name is there already")
@@ -140,7 +140,7 @@ class RemoteFiles(Files):
     def write(self, target: str, content: bytes) -> None:
         """Write a small file."""
         with (
-            self._telling("nothing can be written to", target),
+            self.telling("nothing can be written to", target),
             self._sftp.open(target, "wb") as file,
         ):
             file.write(content)
@@ -149,11 +149,11 @@ class RemoteFiles(Files):
 
     def _persistently(self, path: str, action: Callable[[], T]) -> T:
         """Read something, again if the connection is lost."""
-        with self._telling("nothing can be read of", path, FileNotFoundError, UnsafePlaceError):
+        with self.telling("nothing can be read of", path, FileNotFoundError, UnsafePlaceError):
             return self._cluster.persistently(action)
 
     @contextmanager
-    def _telling(self, what: str, path: str, *expected: type[Exception]) -> Iterator[None]:
+    def telling(self, what: str, path: str, *expected: type[Exception]) -> Iterator[None]:
         """Say of an error what it is about, and where to look: of most, servers just say "Failure"."""
         host = str(self._cluster.address)
         try:
@@ -168,7 +168,7 @@ class RemoteFiles(Files):
             ) from error
         except OSError as error:
             raise TransferError(
-                f"{what} {host}, {path}: {error or type(error).__name__}{_advice(error, path)}",
+                f"{what} {host}, {path}: {error or type(error).__name__}{advice(error, path)}",
                 path=path, host=host, reason=str(error),
             ) from error  # fmt: skip
 
@@ -185,7 +185,8 @@ def _quiet(file: paramiko.SFTPFile) -> paramiko.SFTPFile:
     return file
 
 
-def _advice(error: OSError, path: str) -> str:
+def advice(error: OSError, path: str) -> str:
+    """Say what to look at over there; nothing if the error says what is wrong."""
     if error.errno is not None or isinstance(error, FileExistsError):
         return ""
     place = shlex.quote(str(PurePosixPath(path).parent))

@@ -17,7 +17,6 @@ from pyhrf_parallel.commands.console import CommandError
 from pyhrf_parallel.commands.identity import PACKAGES, differences, identity
 from pyhrf_parallel.commands.interpreters import MINOR, Interpreter, find_base, last_line, probe
 from pyhrf_parallel.commands.wheels import collect_wheels, pip_wheel
-from pyhrf_parallel.errors import TransferError
 
 if TYPE_CHECKING:
     from pyhrf_parallel.cluster.remote import Cluster
@@ -226,20 +225,15 @@ class Environment:
             raise CommandError("\n".join([what, " ".join(map(self._short, argv)), *said]))
 
     def _send(self) -> None:
-        sftp = self._cluster.connection.sftp
-        path = self._box
-        try:
+        from pyhrf_parallel.cluster.sftp import RemoteFiles
+
+        sftp, files = self._cluster.connection.sftp, RemoteFiles(self._cluster)
+        with files.telling("packages did not get to", self._box):
             sftp.mkdir(self._box, 0o700)
-            for name, content in self._files.items():
-                path = f"{self._box}/{name}"
+        for name, content in self._files.items():
+            path = f"{self._box}/{name}"
+            with files.telling("a package did not get to", path):
                 sftp.putfo(io.BytesIO(content), path)
-        except OSError as error:
-            raise TransferError(
-                f"{path} did not get to {self._host}: {error} (disk full, or over quota?)",
-                path=path,
-                host=self._host,
-                reason=str(error),
-            ) from error
 
     def clear(self) -> None:
         """Remove what was sent."""

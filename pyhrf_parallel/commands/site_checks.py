@@ -35,6 +35,8 @@ _NOT_SHARED = (
 
 def remote_path(chain: Chain) -> str:
     """Make a directory where runs are to live, and remove it."""
+    from pyhrf_parallel.cluster.sftp import advice
+
     sftp = chain.cluster.connection.sftp
     place = existing = chain.cluster.path(chain.settings.remote_path)
     while existing not in ("/", "") and not _exists(chain, existing):
@@ -45,7 +47,7 @@ def remote_path(chain: Chain) -> str:
         sftp.rmdir(name)
     except OSError as error:
         raise BrokenError(
-            f"nothing can be made in {existing}: {error}",
+            f"nothing can be made in {existing}: {error}{advice(error, name)}",
             "set remote_path of [parallel-cluster] to a directory of yours that all nodes share",
         ) from error
     state = "can be written to" if existing == place else "will be made"
