@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import subprocess
 from pathlib import Path
 
@@ -82,6 +83,10 @@ def test_a_region_that_crashes_and_a_result_sent_back(
     cluster: OneNode,
 ) -> None:
     """The files that it needs to run again stay on the cluster."""
+    text = crashing.read_text()
+    dump = '<result_dump_file pickled_type="c__builtin__##str##p0##.">dump.pck.gz<'
+    start, stop = text.index("<result_dump_file"), text.index("</result_dump_file")
+    crashing.write_text(text[:start] + dump + text[stop + 1 :])
     treatment = PyhrfTreatment.from_xml(crashing, str(python27))
     treatment.set_init_param("make_outputs", False)
     place = tmp_path / "results"
@@ -93,7 +98,26 @@ def test_a_region_that_crashes_and_a_result_sent_back(
             result_transfer="scp", local_host=address, local_user=cluster.user,
         )  # fmt: skip
     run_id = kept(str(caught.value))
-    assert [report == "ok" for *_, report in load_results(place / "result.pck")] == [True, False]
     assert run_command(["retry", run_id]) == 0
     assert run_command(["collect", run_id]) == 1
     clean(str(caught.value))
+    assert [path.name for path in place.iterdir()] == ["dump.pck.gz"]
+    with gzip.open(place / "dump.pck.gz") as file:
+        assert file.read(1) == b"("  # a pickle, compressed where it was merged
+    assert [report == "ok" for *_, report in load_results(place / "dump.pck.gz")] == [True, False]
+
+
+def test_a_python_without_pyhrf(
+    vem: Path,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Found there before anything is sent."""
+    argv = ["jde", str(vem), "--output", str(tmp_path / "out"), "--cluster", "--python"]
+    assert run_command([*argv, "/usr/bin/python3"]) == 1
+    assert "/usr/bin/python3 is Python 3" in capsys.readouterr().err
+    assert run_command([*argv, "/no/python2.7"]) == 1
+    assert "/no/python2.7" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert run_command(["runs"]) == 0
+    assert "There are no runs" in capsys.readouterr().out

@@ -200,6 +200,74 @@ def test_rfir_of_several_sessions(python27: Path, tmp_path: Path) -> None:
     assert different == []
 
 
+WRITE_ALL = """
+from pyhrf.core import FmriData
+from pyhrf.jde.models import BOLDGibbsSampler
+from pyhrf.jde.nrl.bigaussian import NRLSampler
+from pyhrf.jde.nrl.trigaussian import GGGNRLSampler, TriGaussMixtureParamsSampler
+from pyhrf.ui import glm_ui, jde, rfir_ui, vb_jde_analyser, vb_jde_analyser_asl_fast, vb_jde_analyser_bold_fast
+from pyhrf.ui.treatment import FMRITreatment
+from pyhrf.xmlio import to_xml
+contrasts = {"difference": "0.5*audio - video/2"}
+three = {"response_levels": GGGNRLSampler(), "mixt_params": TriGaussMixtureParamsSampler()}
+analysers = {
+    "vem": vb_jde_analyser.JDEVEMAnalyser(contrasts=contrasts, computeContrast=True),
+    "asl": vb_jde_analyser_asl_fast.JDEVEMAnalyser(),
+    "fast": vb_jde_analyser_bold_fast.JDEVEMAnalyser(),
+    "mcmc": jde.JDEMCMCAnalyser(BOLDGibbsSampler(response_levels=NRLSampler(contrasts=contrasts))),
+    "three": jde.JDEMCMCAnalyser(BOLDGibbsSampler(**three)),
+    "rfir": rfir_ui.RFIRAnalyser(),
+    "glm": glm_ui.GLMAnalyser(contrasts=contrasts),
+}
+for name, analyser in analysers.items():
+    treatment = FMRITreatment(FmriData.from_vol_ui(), analyser, output_dir=".")
+    open(name + ".xml", "w").write(to_xml(treatment, "fMRI_treatment"))
+"""
+
+
+def test_all_that_pyhrf_writes_is_read(python27: Path, tmp_path: Path) -> None:
+    subprocess.run(
+        [python27, "-c", WRITE_ALL],
+        check=True, cwd=tmp_path, stdout=subprocess.DEVNULL, env=alone(tmp_path),
+    )  # fmt: skip
+    written = sorted(tmp_path.glob("*.xml"))
+    assert len(written) == 7
+    for path in written:
+        assert PyhrfTreatment.from_xml(path).roi_sizes == {2: 640, 1: 632}
+
+
+def test_a_region_that_is_killed_is_tried_again(
+    vem: Path, python27: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By a program that is no Python; its home is pyhrf's own as well."""
+    place = tmp_path / "bin"
+    place.mkdir()
+    program = (
+        "#!/bin/sh\n"
+        f'echo "$HOME" >> "{tmp_path}/homes"\n'
+        f'mkdir "{tmp_path}/killed" 2>/dev/null && kill -9 $$\n'
+        f'exec "{python27.with_name("pyhrf_jde_estim")}" "$@"\n'
+    )
+    for name, text in {
+        "pyhrf_jde_estim": program,
+        "python": f'#!/bin/sh\nexec {python27} "$@"\n',
+    }.items():
+        (place / name).write_text(text)
+        (place / name).chmod(0o755)
+    argv = ["jde", str(vem), "-o", str(tmp_path / "out"), "--python", str(place / "python")]
+    assert run_command([*argv, "--n-jobs", "1", "--retries", "1"]) == 0
+    assert "2 regions; 35 files are in" in capsys.readouterr().out
+    assert (tmp_path / "homes").read_text().split() == [".home"] * 3
+    # And without: it is lost, and can be run again.
+    (tmp_path / "killed").rmdir()
+    argv[3] = str(tmp_path / "again")
+    assert run_command([*argv, "--n-jobs", "1"]) == 1
+    run_id = kept(capsys.readouterr().err)
+    assert run_command(["retry", run_id]) == 0
+    assert run_command(["collect", run_id]) == 0
+    assert len(list((tmp_path / "again").iterdir())) == 35
+
+
 SIZES = """
 import sys
 from pyhrf.core import FmriData, FMRISessionVolumicData
