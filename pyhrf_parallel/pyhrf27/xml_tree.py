@@ -25,10 +25,12 @@ _ATTRIBUTES = {_TYPE, _INIT, "dtype", "shape"}
 _OBJECT = "Initable"
 _BUILTIN = "__builtin__ "
 _CONTRASTS = "contrasts"
+#: The beginning of the names of what pyhrf writes; of a file of such a name, it reads XML.
+_PREFIX = "outputPrefix"
 _ENCODINGS = {"utf-8", "ascii", "us-ascii", "iso-8859-1"}
 #: Numbers, names and operators; and what would be a call of something.
 _SUM = re.compile(
-    r"(?:[ \t]|[A-Za-z_]\w*|(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+*/()])*", re.ASCII
+    r"(?:[ \t]|[A-Za-z_]\w*+|(?:\d++\.?+\d*+|\.\d++)(?:[eE][-+]?\d++)?+|[-+*/()])*+", re.ASCII
 )
 _CALL = re.compile(r"[\w).][ \t]*\(")
 #: An image, read in the course of an analysis; what its header says is run.
@@ -101,6 +103,11 @@ def check(root: ET.Element) -> None:
     for contrasts in root.iter(_CONTRASTS):
         for element in contrasts.iter():
             _check_contrast(element)
+    for element in root.iter(_PREFIX):
+        if "/" in (element.text or ""):
+            raise TreatmentDataError(
+                f"<{_PREFIX}> is the beginning of names, and not of a path: {element.text!r}"
+            )
     for element in root.iter(_UNREAD):
         if kind(element) != "None":
             raise TreatmentDataError(

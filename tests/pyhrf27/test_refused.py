@@ -99,6 +99,7 @@ def with_contrast(text: str) -> Callable[[str], str]:
     [
         "__import__('os').system('id')", "audio.__class__", "exit()", "exit ()", "audio - (lambda: 1)()",
         "[1][0]", "`1`", "1 # coding: rot13", "audio -\nvideo", "(audio)(video)",
+        "a" * 200 + "!", "1" * 200 + "!",
     ],
 )  # fmt: skip
 def test_contrasts_are_sums(text: str, vem: Path) -> None:
@@ -130,6 +131,16 @@ def test_an_image_that_is_read_in_an_analysis() -> None:
         f'<a pickled_type="S\'dict\'##p0##."><rescale_factor_file pickled_type="{STR}">x</rescale_factor_file></a>'
     )
     with pytest.raises(TreatmentDataError, match="names an image that is not sent"):
+        xml_tree.check(root)
+
+
+@pytest.mark.parametrize("prefix", ["/tmp/elsewhere_", "../", "a/b"])
+def test_a_prefix_is_no_path(prefix: str) -> None:
+    """pyhrf writes there, and reads XML of a file that is called so."""
+    root = xml_tree.parse(
+        f'<a pickled_type="S\'dict\'##p0##."><outputPrefix pickled_type="{STR}">{prefix}</outputPrefix></a>'
+    )
+    with pytest.raises(TreatmentDataError, match="<outputPrefix> is the beginning of names"):
         xml_tree.check(root)
 
 
