@@ -1,7 +1,7 @@
 """Places that nobody else can write to: all that is unpickled has to be in one.
 
 Whoever may write to a directory can replace what is in it, whoever that belongs to. So each directory on the
-way has to be in good hands, and each link.
+way has to be in good hands, and each link; but nobody else gets below one that nobody else may enter.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import NamedTuple
 from pyhrf_parallel.errors import UnsafePlaceError
 
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
+_ENTER = stat.S_IXGRP | stat.S_IXOTH
 _LINKS = 40  # as many as the kernel follows
 
 
@@ -88,21 +89,30 @@ def check_place(path: str | os.PathLike[str], advice: str = "", files: Files | N
     files = files or Files()
     account = files.account()
     loose = []
-    for place, status, is_among_others in _way(str(Path(path).absolute()), files):
-        uid = status.uid
-        if uid not in (account, 0) and (is_among_others or not files.is_nobody(uid)):
+    for step in _way(str(Path(path).absolute()), files):
+        place, uid = step.path, step.status.uid
+        if uid not in (account, 0) and (step.is_shared or not files.is_nobody(uid)):
             raise UnsafePlaceError(
                 f"{place} belongs to another user ({uid}), who could replace what is in {path}"
                 f"{_also(advice)}"
             )
-        if _is_loose(status, files):
+        if step.is_reachable and _is_loose(step.status, files):
             loose.append((place, uid))
     if loose:
         raise UnsafePlaceError(_explain(str(path), loose, account, advice))
 
 
-def _way(path: str, files: Files) -> Iterator[tuple[str, Status, bool]]:
-    """Go to a file as the kernel does, through all links; tell where others may have put something."""
+class _Step(NamedTuple):
+    """A file, link or directory on the way, and whether others can put something beside it, or get to it."""
+
+    path: str
+    status: Status
+    is_shared: bool
+    is_reachable: bool
+
+
+def _way(path: str, files: Files) -> Iterator[_Step]:
+    """Go to a file as the kernel does, through all links."""
     place, rest = Path("/"), [*reversed(Path(path).parts)]
     modes: dict[Path, int] = {}
     links = 0
@@ -112,7 +122,10 @@ def _way(path: str, files: Files) -> Iterator[tuple[str, Status, bool]]:
             place = place.parent
             continue
         status = files.status(str(step))
-        yield str(step), status, step != place and bool(modes.get(place, 0) & _OTHERS)
+        directories = [parent for parent in step.parents if parent in modes]
+        closed = any(not modes[parent] & _ENTER for parent in directories)
+        is_shared = step != place and bool(modes.get(place, 0) & _OTHERS)
+        yield _Step(str(step), status, is_shared, not closed)
         modes[step] = status.mode
         if not stat.S_ISLNK(modes[step]):
             place = step

@@ -98,6 +98,7 @@ class RunHere(LocalFiles):
             If it is not the same. `target` is whole or as it was.
         """
         del progress
+        check_place(Path(path).parent)
         expected = checksum(path)
         with arriving(target, expected, path) as part:
             shutil.copyfile(path, part)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Self, TypeVar
 
 import paramiko
@@ -250,6 +250,7 @@ class RemoteRun:
             If it is not the same. `target` is whole or as it was.
         """
         host = str(self.cluster.address)
+        self._files.check(str(PurePosixPath(path).parent))
         answer = self.cluster.persistently(lambda: self.cluster.ask("checksum", path))
         expected: str = answer["sha256"]
         with arriving(target, expected, f"{host}:{path}") as part:

@@ -364,8 +364,12 @@ def test_a_run_whose_directory_others_could_replace(cluster: OneNode) -> None:
         assert run.results() == [3]
         (root,) = cluster.home.glob("pyhrf_parallel_runs")
         root.chmod(0o777)
+        with MapRun.load(run.run_id) as again:  # nobody else gets there
+            assert again.results() == [3]
+        cluster.home.chmod(0o755)
         with MapRun.load(run.run_id) as again, pytest.raises(UnsafePlaceError, match=str(root)):
             again.results()
+        cluster.home.chmod(0o700)
         root.chmod(0o700)
         owner = root.stat().st_uid
         (directory,) = root.iterdir()

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from pyhrf_parallel import MapRun, UnsafePlaceError, remote_map, submit_treatments
+from pyhrf_parallel import MapRun, UnsafePlaceError, remote_map, submit_map, submit_treatments
 from pyhrf_parallel.cluster.manifests import Manifest, list_runs, remember
 from pyhrf_parallel.commands.main import main
 from pyhrf_parallel.configuration import Configuration
@@ -67,6 +67,13 @@ def share(directory: Path, other: pwd.struct_passwd) -> None:
     directory.chmod(0o2775)
 
 
+def open_up(world: Path, directory: Path) -> None:
+    """Let others enter a directory, and those above."""
+    for place in (directory, *directory.parents):
+        if world in place.parents:
+            place.chmod(0o755)
+
+
 def manifest_of(run_id: str, directory: Path) -> Manifest:
     options = {"on_error": "raise", "timeout": None, "retries": 0}
     return Manifest(
@@ -112,14 +119,29 @@ class TestRuns:
             run.clean()
         assert modes == {0o700}
 
+    def test_a_group_of_many_and_its_umask(
+        self, other: pwd.struct_passwd, world: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Files are for the group then, in directories that it cannot enter."""
+        before = os.getegid()
+        os.setegid(other.pw_gid)
+        try:
+            run_id = submit_map(abs, [(-1,)]).run_id
+            kept = world / "home/.local/state/pyhrf_parallel/runs" / run_id / "manifest.json"
+            assert kept.stat().st_gid == other.pw_gid
+            assert kept.stat().st_mode & stat.S_IWGRP
+            assert main(["collect", "last", "-o", str(world / "results")]) == 0
+        finally:
+            os.setegid(before)
+        assert capsys.readouterr().err == ""
+
     def test_a_member_of_the_group_replaces_all_runs(
         self, other: pwd.struct_passwd, world: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         remember(manifest_of("20260101-mine", world / "nowhere"))
         state = world / "home" / ".local" / "state" / "pyhrf_parallel"
         share(state, other)  # as it was made with this umask once
-        for place in (state.parent, state.parent.parent):
-            place.chmod(0o755)
+        open_up(world, state.parent)
 
         mark = world / "executed"
         forged = manifest_of("20260101-z", a_run_of_theirs(other, world, mark))
@@ -140,6 +162,7 @@ class TestRuns:
     ) -> None:
         remember(manifest_of("20260101-mine", world / "nowhere"))
         places = [world / "home" / ".local" / name for name in ("state", "state/pyhrf_parallel")]
+        open_up(world, places[0])
         for place in places:
             share(place, other)
         with pytest.raises(UnsafePlaceError, match="others than this account may write") as told:
@@ -156,6 +179,7 @@ class TestRuns:
     ) -> None:
         remember(manifest_of("20260101-mine", world / "nowhere"))
         path = world / "home/.local/state/pyhrf_parallel/runs/20260101-mine" / name
+        open_up(world, path.parent)
         path.chmod(0o777)
         with pytest.raises(UnsafePlaceError, match="20260101-mine"):
             MapRun.load("20260101-mine")
@@ -214,6 +238,24 @@ class TestPlaces:
                 check_place(world / "mine")
         finally:
             subprocess.run(["/usr/bin/gpasswd", "-d", OTHER, "root"], check=True)
+
+    def test_below_what_nobody_else_may_enter(self, other: pwd.struct_passwd, world: Path) -> None:
+        for name in ("mine", "mine/a", "mine/a/b"):
+            (world / name).mkdir()
+        share(world / "mine" / "a", other)
+        (world / "mine").chmod(0o700)
+        check_place(world / "mine" / "a" / "b")
+        (world / "mine").chmod(0o710)
+        with pytest.raises(UnsafePlaceError, match="mine/a"):
+            check_place(world / "mine" / "a" / "b")
+        (world / "mine").chmod(0o700)
+        (world / "way").symlink_to(world / "mine" / "a")
+        check_place(world / "way" / "b")
+        (world / "mine" / "out").symlink_to(world / "shared")
+        (world / "shared").mkdir()
+        share(world / "shared", other)
+        with pytest.raises(UnsafePlaceError, match="shared"):
+            check_place(world / "mine" / "out")
 
     def test_links_are_followed(self, other: pwd.struct_passwd, world: Path) -> None:
         for name in ("mine", "theirs", "mine/a"):
