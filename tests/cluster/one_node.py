@@ -235,11 +235,15 @@ class OneNode:
 
     def processes(self) -> list[int]:
         """Return the processes of the account but for those of its SSH sessions."""
-        done = self.command("ps", "-o", "pid=,stat=,comm=", "-u", self.user)
+        done = self.command("ps", "-ww", "-o", "pid=,stat=,args=", "-u", self.user)
         rows = [line.split(None, 2) for line in done.splitlines()]
         # The dead, too, are there until the machine's first process asks what became of them.
-        alive = [(pid, name) for pid, state, name in rows if not state.startswith("Z")]
-        return [int(pid) for pid, name in alive if not name.startswith("sshd")]
+        alive = [(pid, words) for pid, state, words in rows if not state.startswith("Z")]
+        return [
+            int(pid)
+            for pid, words in alive
+            if not words.startswith("sshd") and not words.endswith("cluster.site serve")
+        ]
 
     def jobs(self) -> list[str]:
         """Return the jobs that Slurm has not seen the end of."""

@@ -6,8 +6,11 @@ import os
 import shutil
 import socket
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from tests.cluster.daemons import PATH, free_port, start, stop, wait_for, write
 
@@ -110,6 +113,21 @@ class Slurm:
         (self.place / f"node{number}").mkdir(mode=0o755, exist_ok=True)
         start("slurmd", "-f", self.conf, "-N", f"node{number}", "-c")
 
+    def kill_node(self, number: int) -> None:
+        """Kill the daemon of a node, and all that it has started, at once."""
+        psutil.Process(int((self.place / f"node{number}.pid").read_text())).kill()
+        self._kill_steps(str(self.place / f"node{number}.log"))
+
+    def _kill_steps(self, log: str = "") -> None:
+        """Kill the daemons of steps, with their jobs: all, or those of a node, which write to its log."""
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.name() != "slurmstepd" or process.cwd() != str(self.place):
+                    continue
+                if log in str(process.open_files()):
+                    for one in [*process.children(recursive=True), process]:
+                        one.kill()
+
     def command(self, *argv: str) -> str:
         """Return what a command prints, of Slurm or any other."""
         environment = os.environ | {"SLURM_CONF": str(self.conf), "PATH": PATH}
@@ -120,3 +138,4 @@ class Slurm:
         for number in range(1, self.nodes + 1):
             stop(self.place / f"node{number}.pid", "slurmd")
         self.stop_controller()
+        self._kill_steps()  # they wait for ever for a controller

@@ -49,6 +49,14 @@ def daemon_maker() -> Callable[[int], int]:
     return leave_a_daemon
 
 
+def wait_for_daemon(cluster: OneNode) -> None:
+    def is_there() -> bool:  # and not dead, waiting to be reaped
+        rows = cluster.command("ps", "-o", "stat=,comm=", "-u", cluster.user).splitlines()
+        return any(row.endswith("sleep") and not row.startswith("Z") for row in rows)
+
+    wait_for(is_there, 40, "a daemon")
+
+
 def test_there_are_no_other_packages_than_the_users(cluster: OneNode) -> None:
     code = "import psutil"
     done = cluster.command(str(cluster.python), "-c", code)
@@ -101,6 +109,23 @@ def test_daemons_of_tasks_end_with_the_job() -> None:  # or the cluster is not e
     assert "SIGKILL" in str(found[1])
 
 
+@pytest.mark.parametrize("scheduler", ["slurm"], indirect=True)
+def test_daemons_of_tasks_end_with_a_job_that_the_scheduler_ends(cluster: OneNode) -> None:
+    leave, wait = daemon_maker(), time.sleep
+
+    def leave_and_wait(i: int) -> None:
+        leave(i)
+        wait(300)
+
+    with submit_map(leave_and_wait, [(0,)], on_error="return") as run:
+        wait_for_daemon(cluster)
+        cluster.command("scancel", *cluster.jobs())
+        (lost,) = run.results()
+        assert "it was cancelled (scancel)" in str(lost)
+        wait_for(lambda: not cluster.processes(), 15, "the end of all that it has left")
+        run.clean()
+
+
 @once
 def test_daemons_of_tasks_end_with_a_run_that_is_cancelled(cluster: OneNode) -> None:
     leave, wait = daemon_maker(), time.sleep
@@ -110,11 +135,7 @@ def test_daemons_of_tasks_end_with_a_run_that_is_cancelled(cluster: OneNode) -> 
         wait(300)
 
     with submit_map(leave_and_wait, [(0,)]) as run:
-        wait_for(
-            lambda: "sleep" in cluster.command("ps", "-o", "comm=", "-u", cluster.user),
-            40,
-            "a daemon",
-        )
+        wait_for_daemon(cluster)
         run.cancel()
         wait_for(lambda: not cluster.processes(), 15, "the end of all that it has left")
         run.clean()

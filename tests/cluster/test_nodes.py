@@ -68,6 +68,19 @@ def test_a_node_that_goes_down(cluster: OneNode) -> None:
         run.clean()
 
 
+def test_a_node_that_dies(cluster: OneNode, three_nodes: Slurm) -> None:
+    """With its daemon, and with what the job ran there; Slurm takes half a minute to notice."""
+    with submit_map(cases.sleep_at, [(i, i, 2) for i in range(9)], n_jobs=3) as run:
+        job = jobs_that_run(run, 3)[-1]
+        number = int(node_of(cluster, job).removeprefix("node"))
+        three_nodes.kill_node(number)
+        try:
+            assert run.results() == [*range(9)]
+        finally:
+            three_nodes.start_node(number)
+        run.clean()
+
+
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_tasks_of_a_job_in_the_queue_again(n_jobs: int, cluster: OneNode, configured: Path) -> None:
     config = configured / ".pyhrf" / "config.cfg"
