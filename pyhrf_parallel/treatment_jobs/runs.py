@@ -129,11 +129,16 @@ class TreatmentRun(Run):
         TreatmentError
             If the run is not over yet, or nothing of it has failed.
         """
-        state = read_state(self._connected())
-        if state is None or state.phase == "running":
+        status, state = self.status(), read_state(self._connected())
+        if status.phase == "running":
             raise TreatmentError(f"run {self.run_id} is not over")
-        returned = state.settled - state.failed
-        if state.phase == "done" and returned == self.manifest.tasks and not state.problems:
+        returned = status.returned
+        if (
+            state is not None
+            and state.phase == "done"
+            and returned == self.manifest.tasks
+            and not state.problems
+        ):
             raise TreatmentError(
                 f"nothing of run {self.run_id} has failed: pyhrf-parallel collect {self.run_id}"
             )

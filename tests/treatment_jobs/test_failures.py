@@ -218,6 +218,29 @@ class TestInterruption:
         assert run_command(["collect", "last"]) == 0
         assert means(pickle.loads((tmp_path / "out/one/result.pck").read_bytes())) == [1, 2, 3]
 
+    def test_a_run_goes_on_whose_engine_was_killed(
+        self, tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        begun = tmp_path / "begun"
+        code = f"begun = {str(begun)!r}\nif not os.path.exists(begun):\n    open(begun, 'w'); time.sleep(100)"
+        client = start_client(tmp_path, script(tmp_path / "x.py", code))
+        wait_for(begun)
+        client.kill()
+        client.wait()
+        with find("last") as run:
+            assert run_command(["retry", "last"]) == 1
+            assert "is not over" in capsys.readouterr().err
+            engine = int(Path(run.manifest.directory, "engine.pid").read_text().split()[0])
+            os.kill(engine, signal.SIGKILL)
+            psutil.wait_procs([psutil.Process(engine)], timeout=5)
+            assert run_command(["status", "last"]) == 0
+            assert "stopped" in capsys.readouterr().out
+            assert run_command(["retry", "last"]) == 0
+            assert "goes on" in capsys.readouterr().out
+            assert run.wait(60)
+            assert run.status().phase == "done"
+            run.clean()
+
     def test_a_run_is_cancelled_whose_engine_was_killed(
         self, tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
