@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyhrf_parallel.errors import TreatmentDataError
-from pyhrf_parallel.pyhrf27 import xml_tree
+from pyhrf_parallel.pyhrf27 import allowed, xml_tree
 
 
 def time_axis(bold: NDArray[Any]) -> int:
@@ -47,7 +47,7 @@ def _check_extension(path: str, content: bytes | str) -> None:
     if "<" not in text:
         return
     try:
-        xml_tree.check(xml_tree.parse(text.strip(" \t\r\n\0")))
+        allowed.check(xml_tree.parse(text.strip(" \t\r\n\0")))
     except TreatmentDataError as error:
         raise TreatmentDataError(
             f"the header of {path} has XML that pyhrf would run: {error}"

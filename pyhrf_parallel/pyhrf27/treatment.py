@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyhrf_parallel.errors import TreatmentDataError
-from pyhrf_parallel.pyhrf27 import xml_tree
+from pyhrf_parallel.pyhrf27 import allowed, xml_tree
 from pyhrf_parallel.pyhrf27.estimating import EstimateByPyhrf
 from pyhrf_parallel.pyhrf27.images import count_scans, read_image, time_axis
 from pyhrf_parallel.pyhrf27.results import load_results
@@ -73,7 +73,7 @@ class PyhrfTreatment:
                 f"its data are a simulation ({simulated[0]}): their regions are in a pickle, which is not read; "
                 "run it with pyhrf, and analyse the images that it writes"
             )
-        xml_tree.check(root)
+        allowed.check(root)
         data = root.find(_DATA)
         if xml_tree.kind(root) != "Initable" or data is None:
             raise TreatmentDataError(f"<{root.tag}> is no treatment of pyhrf: it has no <{_DATA}>")
@@ -263,7 +263,7 @@ class PyhrfTreatment:
         TreatmentDataError
             If it holds what pyhrf cannot read.
         """
-        xml_tree.check_ascii(self._root)
+        allowed.check_ascii(self._root)
         return ET.tostring(self._root, encoding="unicode")
 
     def output_command(self, result: str, archive: str) -> list[str] | None:

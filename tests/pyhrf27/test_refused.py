@@ -14,7 +14,7 @@ import pytest
 
 from pyhrf_parallel import TreatmentDataError, TreatmentError, submit_treatments
 from pyhrf_parallel.commands.cli import run as run_command
-from pyhrf_parallel.pyhrf27 import PyhrfTreatment, names, xml_tree
+from pyhrf_parallel.pyhrf27 import PyhrfTreatment, allowed, names, xml_tree
 from pyhrf_parallel.pyhrf27.treatment import CHECK_SCRIPT
 from pyhrf_parallel.treatment_jobs.staging import stage
 from tests.conftest import missing
@@ -131,7 +131,7 @@ def test_an_image_that_is_read_in_an_analysis() -> None:
         f'<a pickled_type="S\'dict\'##p0##."><rescale_factor_file pickled_type="{STR}">x</rescale_factor_file></a>'
     )
     with pytest.raises(TreatmentDataError, match="names an image that is not sent"):
-        xml_tree.check(root)
+        allowed.check(root)
 
 
 @pytest.mark.parametrize("prefix", ["/tmp/elsewhere_", "../", "a/b"])
@@ -141,7 +141,7 @@ def test_a_prefix_is_no_path(prefix: str) -> None:
         f'<a pickled_type="S\'dict\'##p0##."><outputPrefix pickled_type="{STR}">{prefix}</outputPrefix></a>'
     )
     with pytest.raises(TreatmentDataError, match="<outputPrefix> is the beginning of names"):
-        xml_tree.check(root)
+        allowed.check(root)
 
 
 @pytest.mark.parametrize(

@@ -202,6 +202,20 @@ def test_anything_else(text: str, told: str, tmp_path: Path) -> None:
         PyhrfTreatment.from_xml(tmp_path / "none.xml")
 
 
+def test_elements_in_elements(vem: Path) -> None:
+    """What copies them would run out of stack."""
+    opening = f'<x pickled_type="{PICKLED["list"]}">'
+    text = vem.read_text()
+    for depth in (50, 200, 200_000):
+        nested = opening * depth + "</x>" * depth
+        vem.write_text(text.replace("<analyser", nested + "<analyser"))
+        if depth == 50:
+            stage("one", PyhrfTreatment.from_xml(vem), None)
+            continue
+        with pytest.raises(TreatmentDataError, match="not nested deeper than 100"):
+            PyhrfTreatment.from_xml(vem)
+
+
 @settings(
     deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
