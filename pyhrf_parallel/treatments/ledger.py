@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,10 @@ class Ledger:
             return False
         if path == self._path:
             return not self._earlier
-        digest = self._own().get(str(path), "")
+        own = self._own()
+        if str(path) not in own:
+            return True
+        digest = own[str(path)]
         return digest is not None and (not path.is_file() or checksum(path) != digest)
 
     def claim(self, paths: Iterable[Path], identity: Mapping[str, Any]) -> None:
@@ -156,14 +160,16 @@ def write(path: Path, save: Callable[[Path], object], size: int) -> Path:
     """
     part = path.with_name(f".part-{os.getpid()}{''.join(path.suffixes[-2:])}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         save(part)
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
-        free = shutil.disk_usage(path.parent).free / 1e6
+        free = ""
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+            free = f", and {shutil.disk_usage(path.parent).free / 1e6:.1f} MB are free there"
         raise TreatmentError(
-            f"{path} cannot be written: {error.strerror or error} (it has about {size / 1e6:.1f} MB, and "
-            f"{free:.1f} MB are free there)"
+            f"{path} cannot be written: {error.strerror or error} (it has about {size / 1e6:.1f} MB{free})"
         ) from error
     finally:
         part.unlink(missing_ok=True)

@@ -15,15 +15,15 @@ from pyhrf_parallel.files import write_then_rename
 from pyhrf_parallel.mapping import remote_map
 from pyhrf_parallel.treatment_jobs.collected import raise_failures
 from pyhrf_parallel.treatment_jobs.dispatching import finish, submit_treatments
-from pyhrf_parallel.treatment_jobs.failures import OK, Failure, as_error, crash_report, tell
+from pyhrf_parallel.treatment_jobs.failures import Failure, as_error, crash_report, tell
 from pyhrf_parallel.treatment_jobs.graph import RESULT
 from pyhrf_parallel.treatment_jobs.interface import JobSpan
 from pyhrf_parallel.treatment_jobs.region_files import PROTOCOL, data_name
 from pyhrf_parallel.treatment_jobs.runs import TreatmentRun
 from pyhrf_parallel.treatments.fmri_data import FmriData
-from pyhrf_parallel.treatments.ledger import PROVENANCE, Ledger
-from pyhrf_parallel.treatments.provenance import Identity, differences, identify
+from pyhrf_parallel.treatments.provenance import Identity
 from pyhrf_parallel.treatments.region import ROIData
+from pyhrf_parallel.treatments.result_place import ResultPlace
 from pyhrf_parallel.treatments.results import (
     NO_VOXELS,
     Analyser,
@@ -32,10 +32,8 @@ from pyhrf_parallel.treatments.results import (
     Result,
     analyse_region,
     check_analyser,
-    dump_results,
     failures,
     load_results,
-    that_fit,
 )
 from pyhrf_parallel.treatments.serialising import from_xml, to_xml
 
@@ -258,7 +256,7 @@ class ROITreatment:
             raise ValueError(f"parallel is {parallel!r}; accepted: None, 'local', 'cluster'")
         how = _MODES[parallel]
         self.check()
-        kept = self._load_kept() if retry_failed else {}
+        kept = self._place().load_kept(self.fmri_data, self.analyser) if retry_failed else {}
         self._begin()
         wanted = [roi_id for roi_id in self.fmri_data.roi_ids if roi_id not in kept]
         failed: list[Failure] = []
@@ -408,25 +406,9 @@ class ROITreatment:
             raise TreatmentError(f"{len(given)} results are given of {len(ids)} regions")
         if self._whole_treatment is not None:
             return results, self._output_with_kept(dict(zip(ids, results, strict=True)))
-        # With all that draws.
-        from pyhrf_parallel.treatments.outputs import Outputs, tell_provenance
-
-        ledger = self._ledger()
-        ledger.check((), self.fmri_data.files, has_result=self._identity is not None)
-        identity = self._identity or identify(self.fmri_data, self.analyser)
-        outputs = None
-        paths = [self.result_path.absolute()]
-        ledger.claim(paths, identity)
-        results = dump_results(that_fit([*results, *self._empty()]), paths[0])
-        if self.make_outputs:
-            outputs = Outputs(self.fmri_data, results, Path(self.output_dir), ledger.is_foreign)
-            paths += outputs.paths
-            ledger.claim(paths, identity)
-        told = tell_provenance(self.fmri_data, self.analyser, identity, results)
-        if outputs is not None:
-            outputs.write(told, self.timeline)
-        ledger.finish(paths, identity, told)
-        return results, [*paths, ledger.path]
+        return self._place().write(
+            self.fmri_data, self.analyser, self._identity, [*results, *self._empty()], self.timeline
+        )
 
     def _output_with_kept(self, found: dict[int, Result]) -> list[Path]:
         """Write the results of the whole treatment, of which this one is a part."""
@@ -450,46 +432,16 @@ class ROITreatment:
         """
         if self._is_checked:
             return
-        for directory in (Path(self.output_dir), self.result_path.parent):
-            existing = next(place for place in (directory, *directory.parents) if place.exists())
-            if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-                raise TreatmentError(f"{directory} cannot be written to ({existing} does not let)")
+        self._place().check_access()
         self.fmri_data.check()
         analyser: Any = self.analyser
         if isinstance(analyser, ChecksData):
             analyser.check(self.fmri_data)
-        names: list[str] = []
-        if self.make_outputs:
-            from pyhrf_parallel.treatments.outputs import planned_names
+        self._identity = self._place().check(self.fmri_data, analyser)
 
-            names = planned_names(self.analyser, self.fmri_data)
-        self._ledger().check(names, self.fmri_data.files)
-        self._identity = identify(self.fmri_data, analyser)
-
-    def _ledger(self) -> Ledger:
-        result = self.result_path.absolute()
-        with_outputs = Path(self.output_dir) / PROVENANCE
-        alone = result.with_name(f"{result.name}.{PROVENANCE}")
-        own, other = (with_outputs, alone) if self.make_outputs else (alone, with_outputs)
-        return Ledger(own, result, other)
+    def _place(self) -> ResultPlace:
+        return ResultPlace(Path(self.output_dir), self.result_path, has_outputs=self.make_outputs)
 
     def _begin(self) -> None:
-        """Note that results are to come, and of which analysis: one that was killed is known, too."""
-        assert self._identity is not None  # noqa: S101
-        self._ledger().claim([self.result_path.absolute()], self._identity)
-
-    def _load_kept(self) -> dict[int, Result]:
-        """Return what an earlier run of the same analysis has found."""
-        if not self.result_path.exists():
-            return {}
-        earlier, now = self._ledger().earlier, identify(self.fmri_data, self.analyser)
-        told: list[str] = []
-        for identity in (earlier.get("identity"), earlier.get("unfinished")):
-            if identity is not None:
-                told += differences(identity, now, self.fmri_data)
-        if told:
-            raise TreatmentError(
-                f"{self.result_path} is of another analysis ({'; '.join(dict.fromkeys(told))}): retry_failed=True "
-                "would mix the two; without it, all regions are analysed"
-            )
-        return {r[0].roi_id: r for r in load_results(self.result_path) if r[2] == OK}
+        assert self._identity is not None  # noqa: S101  (it was checked)
+        self._place().begin(self._identity)

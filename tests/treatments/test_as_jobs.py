@@ -122,7 +122,9 @@ def test_a_retry_that_is_collected_elsewhere(
     ]  # fmt: skip
     mark.touch()
     before = treatment.result_path.read_bytes()
-    part = treatment._part([2], treatment._load_kept())
+    part = treatment._part(
+        [2], treatment._place().load_kept(treatment.fmri_data, treatment.analyser)
+    )
     with part._submit() as run:
         assert run.wait(60)
         assert treatment.result_path.read_bytes() == before

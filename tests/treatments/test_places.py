@@ -137,7 +137,7 @@ class TestReplacing:
     def test_results_that_are_analysed_again(self, subject: Subject, tmp_path: Path) -> None:
         out = tmp_path / "out"
         ROITreatment(subject.data(), analyses.mean_signal, out).run()
-        ledger = ROITreatment(subject.data(), analyses.mean_signal, out)._ledger()
+        ledger = ROITreatment(subject.data(), analyses.mean_signal, out)._place()._ledger()
         with pytest.raises(
             TreatmentError, match=r"mean\.nii\.gz is analysed, and belongs to the ea"
         ):
@@ -356,3 +356,12 @@ class TestNames:
         ROITreatment(subject.data(), name_all, tmp_path / "out").run("cluster")
         assert len(list((tmp_path / "out").glob("*.nii.gz"))) == len(NAMES)
         assert len(load_results(tmp_path / "out" / "result.pck")) == 3
+
+
+def test_a_result_in_a_directory_that_is_to_be_made(subject: Subject, tmp_path: Path) -> None:
+    dump = tmp_path / "new" / "dump.pck"
+    ROITreatment(
+        subject.data(), analyses.mean_signal, tmp_path / "out", result_dump_file=dump
+    ).run()
+    assert len(load_results(dump)) == 3
+    assert str(dump) in json.loads((tmp_path / "out" / "provenance.json").read_text())["files"]
