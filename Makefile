@@ -6,13 +6,25 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; 
 BIN := .venv/bin
 DEMO_ARGS ?=
 
-.PHONY: demo test check coverage docs bench other-pythons clean
+# Tests see what users have: of this environment what is named here, and nothing else. What begins with PIP_
+# and the like is for pip to find its packages.
+KEPT := PATH HOME LANG TMPDIR PYENV_ROOT SSL_CERT_FILE REQUESTS_CA_BUNDLE \
+	$(filter PIP_% PYHRF_PARALLEL_% http_proxy https_proxy no_proxy,$(.VARIABLES))
+SCRUBBED := env -i $(foreach name,$(KEPT),$(if $(filter undefined,$(origin $(name))),,$(name)="$$$(name)"))
+
+.PHONY: demo test faults check coverage docs bench other-pythons clean
 demo: .venv/ready
 	$(BIN)/python docs/examples/hrf_by_region.py --output demo-output $(DEMO_ARGS)
 	$(BIN)/python docs/examples/treatment.py --output demo-output/treatment
 
 test: check docs other-pythons
-	$(BIN)/python -m pytest
+	$(SCRUBBED) $(BIN)/python -m pytest
+
+# Seeded; the same seed gives the same trials.
+MINUTES ?= 10
+SEED ?= 0
+faults: .venv/ready
+	$(SCRUBBED) $(BIN)/python -m tests.faults.campaign --minutes $(MINUTES) --seed $(SEED)
 
 check: .venv/ready
 	$(BIN)/ruff check
@@ -22,7 +34,7 @@ check: .venv/ready
 	$(BIN)/codespell
 
 coverage: .venv/ready
-	$(BIN)/python -m coverage run -m pytest
+	$(SCRUBBED) $(BIN)/python -m coverage run -m pytest
 	$(BIN)/python -m coverage report --skip-covered --show-missing
 
 docs: .venv/ready
@@ -40,7 +52,8 @@ bench: .venv/ready
 	touch $@
 
 # The suites of the other Pythons that this machine has: on PATH, or installed by pyenv.
-# One of them gets the oldest dependencies, whose own deprecations are theirs.
+# One of them gets the oldest dependencies, whose own deprecations are theirs, and a umask under which a group
+# may write; the others a home with the configuration file that pyhrf writes by itself.
 OTHERS := 3.11 3.12 3.13
 OLDEST := 3.12
 other-pythons: .venv/ready
@@ -59,6 +72,8 @@ suite-%:
 		$(if $(filter $(OLDEST),$*),$(BIN)/python tests/oldest.py,true) > .venv-$*/constraints.txt && \
 		.venv-$*/bin/python -m pip install --quiet --constraint .venv-$*/constraints.txt --editable ".[all]" --group test && \
 		touch .venv-$*/ready; }
+	$(if $(filter $(OLDEST),$*),umask 002;) \
+	$(SCRUBBED) $(if $(filter $(OLDEST),$*),,PYHRF_PARALLEL_TEST_HOME=pyhrf) \
 	.venv-$*/bin/python -m pytest --quiet tests/unit tests/contract \
 		$(if $(filter $(OLDEST),$*),tests/treatments/test_roi_treatment.py tests/treatments/test_surfaces.py -o filterwarnings=default --disable-warnings)
 

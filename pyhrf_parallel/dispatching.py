@@ -35,12 +35,14 @@ _SLICE = 0.05  # seconds of work to hand out at once
 _SHORTEST = 0.002  # below which an order costs more than it can balance
 _LONGEST = 4 * _SLICE  # after which a worker returns what it has not begun
 _LOOK = 0.05  # seconds between two looks at how far the workers are
+_LOOK_FOR_PARENT = 1.0  # seconds between two looks whether the parent is alive
 _GRACE = 1.0  # seconds between interrupting a task and killing its process
 _SOCKET_PATH_LIMIT = 90  # bytes of the directory, of the kernel's 108 for the socket in it
 
 
 def serve(directory: str, address: str, niceness: int) -> None:
     """Run what the dispatcher at `address` hands out, until it says that there is no more."""
+    _end_with(os.getppid())
     if niceness:
         with suppress(OSError):  # a pool's process may have got a higher value before
             os.setpriority(os.PRIO_PROCESS, 0, niceness)
@@ -58,6 +60,31 @@ def serve(directory: str, address: str, niceness: int) -> None:
             _serve(directory, connection)
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+_serving = threading.Lock()  # held while a process of a pool does not just wait for the next map
+
+
+def _end_with(parent: int) -> None:
+    """Let this process end soon after its parent, when its task has ended.
+
+    An idle process of loky's does not always notice that its parent has been killed.
+    """
+    if any(isinstance(thread, _Watch) for thread in threading.enumerate()):
+        return
+    _Watch(parent).start()
+
+
+class _Watch(threading.Thread):
+    def __init__(self, parent: int) -> None:
+        super().__init__(name="pyhrf_parallel parent", daemon=True)
+        self._parent = parent
+
+    def run(self) -> None:
+        while os.getppid() == self._parent:
+            time.sleep(_LOOK_FOR_PARENT)
+        with _serving:
+            os._exit(1)
 
 
 def _serve(directory: str, connection: Connection) -> None:

@@ -252,7 +252,11 @@ class OneNode:
     def files(self) -> list[str]:
         """Return what the account has, at home and in /tmp, beside what it started with."""
         uid = pwd.getpwnam(self.user).pw_uid
-        elsewhere = [str(p) for p in Path("/tmp").iterdir() if p.lstat().st_uid == uid]
+        elsewhere = []
+        for path in Path("/tmp").iterdir():
+            with suppress(FileNotFoundError):  # somebody else's, and gone already
+                if path.lstat().st_uid == uid:
+                    elsewhere.append(str(path))
         return elsewhere + [str(p) for p in self.home.rglob("*") if p not in self._given]
 
     # ---- tear-down ----------------------------------------------------------------------------

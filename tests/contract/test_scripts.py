@@ -188,6 +188,27 @@ def test_a_missing_extra_gives_the_pip_line(
     assert f"pip install 'pyhrf_parallel[{extra}]'" in out
 
 
+IDLE = """
+import time
+from pathlib import Path
+from pyhrf_parallel import remote_map
+
+if __name__ == "__main__":
+    remote_map(time.sleep, [(0.1,)] * 4, mode="local", n_jobs=2)
+    Path("idle").touch()
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+def test_idle_processes_end_with_a_killed_client(script: Script, number: signal.Signals) -> None:
+    process = script.start(IDLE)
+    script.wait_for("idle")
+    process.send_signal(number)
+    process.communicate(timeout=20)  # when nobody can write to its output any more
+    script.assert_nothing_left()
+
+
 LEAVING = """
 import sys
 from pyhrf_parallel.files import private_directory
