@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+#: The configuration file that pyhrf 0.5 writes by itself when it is imported.
+PYHRF_CONFIG = ROOT / "tests" / "pyhrf_config.cfg"
 #: Of whoever runs the tests, who have another one.
 OWN_HOME = Path.home()
 #: Names (comma-separated) whose absence fails a test instead of skipping it.
@@ -22,6 +24,19 @@ def pytest_configure(config: pytest.Config) -> None:
     home = tempfile.mkdtemp(prefix="pyhrf_parallel-tests-")
     config.add_cleanup(lambda: shutil.rmtree(home))
     os.environ["HOME"] = home
+    furnish(Path(home))
+
+
+def furnish(home: Path) -> None:
+    """Put into a home what users have there, if the tests are to run in such a home."""
+    if os.environ.get("PYHRF_PARALLEL_TEST_HOME") == "pyhrf":
+        (home / ".pyhrf").mkdir()
+        shutil.copy(PYHRF_CONFIG, home / ".pyhrf" / "config.cfg")
+
+
+def files_in(place: Path) -> list[str]:
+    """Return what is in a place but for what `furnish` has put there."""
+    return [str(path) for path in place.rglob("*") if ".pyhrf" not in path.parts]
 
 
 def missing(name: str, reason: str) -> None:
@@ -51,6 +66,7 @@ def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     monkeypatch.setenv("TMPDIR", str(places["tmp"]))
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.chdir(places["cwd"])
+    furnish(places["home"])
     yield tmp_path
-    left = [str(path) for place in places.values() for path in place.rglob("*")]
+    left = [path for place in places.values() for path in files_in(place)]
     assert left == []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, files_in, furnish
 
 
 class Script:
@@ -34,6 +34,7 @@ class Script:
         for name in ("HOME", "TMPDIR"):
             (directory / name).mkdir()
             self.environment[name] = str(directory / name)
+        furnish(directory / "HOME")
         # joblib would put its own files there, out of sight
         self.environment["JOBLIB_TEMP_FOLDER"] = self.environment["TMPDIR"]
 
@@ -78,4 +79,4 @@ class Script:
             time.sleep(0.05)
         assert [p.cmdline() for p in left] == []
         for name in ("HOME", "TMPDIR"):
-            assert [str(p) for p in (self.directory / name).rglob("*")] == []
+            assert files_in(self.directory / name) == []

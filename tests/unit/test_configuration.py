@@ -10,6 +10,7 @@ from pyhrf_parallel import ClusterConnectionError, ConfigurationError, remote_ma
 from pyhrf_parallel.cluster.manifests import list_runs
 from pyhrf_parallel.configuration import Configuration, load_configuration
 from pyhrf_parallel.mapping import MODES
+from tests.conftest import PYHRF_CONFIG
 
 
 @pytest.fixture
@@ -27,42 +28,7 @@ def config(home: Path) -> Path:
 
 
 # As pyhrf 0.5 writes it when it is imported.
-PYHRF = """[global]
-write_texture_minf = False
-tmp_prefix = pyhrftmp
-verbosity = 0
-numpy_floating_point_error = warn
-tmp_path = /tmp/
-use_mode = end_user
-spm_path = None
-
-[log]
-log_to_file = False
-level = WARNING
-
-[parallel-LAN]
-niceness = 10
-remote_path = None
-hosts = /home/me/.pyhrf/hosts_LAN
-user = None
-remote_host = None
-enable_unit_test = 0
-
-[parallel-local]
-niceness = 10
-nb_procs = 1
-
-[parallel-cluster]
-server_id = None
-remote_path = None
-enable_unit_test = 0
-user = None
-server = None
-
-[treatment-default]
-save_result_dump = 0
-
-"""
+PYHRF = PYHRF_CONFIG.read_text()
 
 
 def test_without_a_file_there_are_defaults_and_none_is_written(home: Path) -> None:
