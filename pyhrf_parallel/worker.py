@@ -79,6 +79,24 @@ def read_log_tail(path: str | Path) -> str:
         return ""
 
 
+class _Ready:
+    """Lets a child wait until its parent is in charge of what it may start: nothing gets away before."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = os.pipe()
+
+    def wait(self) -> None:
+        """Wait in the child."""
+        os.close(self._writer)
+        os.read(self._reader, 1)  # ends when nobody can write any more
+        os.close(self._reader)
+
+    def say(self) -> None:
+        """Let the child go on."""
+        os.close(self._reader)
+        os.close(self._writer)
+
+
 class _Supervisor:
     """Runs tasks in a child process, and another one after each death."""
 
@@ -100,12 +118,14 @@ class _Supervisor:
         while True:
             self._cursor.numbers[0], self._cursor.numbers[1] = 0, -time.monotonic_ns()
             self._cursor.numbers[2] = self._cursor.numbers[3] = 0
+            ready = _Ready()
             pid = os.fork()
             if pid == 0:
-                self._child()
+                self._child(ready)
             from pyhrf_parallel import processes  # while the child is at work already
 
             processes.take_charge()
+            ready.say()
             status, late = self._watch(pid)
             processes.end_orphans()
             if status == 0:
@@ -116,12 +136,13 @@ class _Supervisor:
                 return 1
             self._account(status, late)
 
-    def _child(self) -> None:
+    def _child(self, parent: _Ready) -> None:
         status = 1
         _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)  # the parent's, after its first child
         try:
             payload = Payload(_join(self._directory, PAYLOAD))
             payload.enter()
+            parent.wait()
             runner = Runner(payload, self._cursor, self._records.write, self._tail)
             for start, stop in self._leftovers:
                 runner.run(start, stop)
@@ -184,11 +205,15 @@ class _Supervisor:
 
 def guard() -> None:
     """Go on in a child process; this one ends as it does, and with it what it has left running."""
+    ready = _Ready()
     child = os.fork()
-    if child:
-        from pyhrf_parallel import processes  # while the child is at work already
+    if not child:
+        ready.wait()
+    else:
+        from pyhrf_parallel import processes
 
         processes.take_charge()
+        ready.say()
         status = processes.wait_for_child(child)
         processes.end_orphans()
         processes.end_like(status)

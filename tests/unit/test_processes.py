@@ -83,6 +83,17 @@ def test_how_a_process_is_told_from_a_later_one_of_its_number(tmp_path: Path) ->
     assert processes.find_start(process.pid) == ""
 
 
+def test_a_guard_is_ready_before_anything_can_get_away(tmp_path: Path) -> None:
+    slow = (
+        "import os, time; from pyhrf_parallel import processes, worker\n"
+        "ready = processes.take_charge\n"
+        "processes.take_charge = lambda: (time.sleep(1), ready())\n"
+    )
+    code = f"{slow}worker.guard()\n{FAMILY}\nprint('ready', flush=True); os._exit(7)"
+    assert start(tmp_path, code).wait() == 7
+    assert not any(is_alive(int((tmp_path / name).read_text())) for name in ("child", "daemon"))
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, 0])
 def test_what_a_guarded_process_leaves_ends_with_it(tmp_path: Path, number: int) -> None:
     """The child ends by itself, or is killed; or the guard is asked to end both."""
