@@ -43,7 +43,7 @@ def _cluster() -> Iterator[OneNode]:
         place.mkdir(mode=0o755)
         for name in ("work.py", "login_node.py"):
             shutil.copy(HERE / name, place)
-        (site_packages,) = (base / "venv" / "lib").glob("python*/site-packages")
+        (site_packages,) = (cluster.python.parents[1] / "lib").glob("python*/site-packages")
         (site_packages / "benchmarks.pth").write_text(f"{place}\n")
         cluster.make_client(Path.home())
         config = Path.home() / ".pyhrf" / "config.cfg"

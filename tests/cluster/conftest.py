@@ -68,7 +68,7 @@ def configured(
     assert [p for p in (client_home / ".local").rglob("*") if p.is_file()] == []
     wait_for(lambda: not cluster.processes(), 15, "the end of all processes on the cluster")
     assert cluster.files() == []
-    assert cluster.jobs() == []
+    wait_for(lambda: cluster.jobs() == [], 15, "the end of all jobs")
 
 
 @pytest.fixture
