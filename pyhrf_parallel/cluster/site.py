@@ -168,13 +168,6 @@ def stop(directory: str) -> dict[str, Any]:
         kill_tree(engine["pid"])
     if engine["here"]:
         _end_what_it_has_left(Path(directory))
-    if (
-        engine["here"]
-        and (Path(directory) / PID).exists()
-        and not (Path(directory) / STATE).exists()
-    ):
-        # It had only begun to start, and could not say so.
-        State("cancelled", engine.get("pid", 0), os.uname().nodename).write(Path(directory))
     return {"stopped": engine["running"]}
 
 

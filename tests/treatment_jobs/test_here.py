@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -85,14 +86,17 @@ class TestResults:
         assert (place / "result.pck").read_text() == "mine"
 
     def test_a_directory_that_others_may_write_to(self, tmp_path: Path) -> None:
-        place = tmp_path / "shared"
-        place.mkdir()
-        place.chmod(0o777)
-        with pytest.raises(Exception, match=r"others than this account may write to .*shared"):
+        with TemporaryDirectory(dir="/tmp") as way:  # pytest's is in one that nobody else may enter
+            place = Path(way, "shared")
+            place.mkdir()
+            place.chmod(0o777)
             run_here({"one": table(tmp_path)}, tmp_path / "out", remote_pathes={"one": place})
-        place.chmod(0o1777)
-        run_here({"one": table(tmp_path)}, tmp_path / "out", remote_pathes={"one": place})
-        assert list(place.iterdir()) == []
+            Path(way).chmod(0o755)
+            with pytest.raises(Exception, match=r"others than this account may write to .*shared"):
+                run_here({"one": table(tmp_path)}, tmp_path / "out", remote_pathes={"one": place})
+            place.chmod(0o1777)
+            run_here({"one": table(tmp_path)}, tmp_path / "out", remote_pathes={"one": place})
+            assert list(place.iterdir()) == []
 
     def test_hostile_names(self, tmp_path: Path) -> None:
         place = tmp_path / "a\nb $HOME `x` 'é\""
