@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from pyhrf_parallel.configuration import ConfigSource
-from pyhrf_parallel.errors import NotShippableError, RemoteException, TreatmentError
+from pyhrf_parallel.errors import NotShippableError, TreatmentError
 from pyhrf_parallel.files import write_then_rename
-from pyhrf_parallel.mapping import remote_map
 from pyhrf_parallel.treatment_jobs.collected import raise_failures
 from pyhrf_parallel.treatment_jobs.dispatching import finish, submit_treatments
-from pyhrf_parallel.treatment_jobs.failures import Failure, as_error, crash_report, tell
+from pyhrf_parallel.treatment_jobs.failures import Failure, as_error, tell
 from pyhrf_parallel.treatment_jobs.graph import RESULT
 from pyhrf_parallel.treatment_jobs.interface import JobSpan
 from pyhrf_parallel.treatment_jobs.region_files import PROTOCOL, data_name
@@ -23,6 +22,7 @@ from pyhrf_parallel.treatment_jobs.runs import TreatmentRun
 from pyhrf_parallel.treatments.fmri_data import FmriData
 from pyhrf_parallel.treatments.provenance import Identity
 from pyhrf_parallel.treatments.region import ROIData
+from pyhrf_parallel.treatments.region_maps import map_regions
 from pyhrf_parallel.treatments.result_place import ResultPlace
 from pyhrf_parallel.treatments.results import (
     NO_VOXELS,
@@ -272,7 +272,8 @@ class ROITreatment:
             self.timeline = part.timeline
         elif wanted:
             mode = how or "serial"
-            found, failed = self._map(wanted, mode, n_jobs, retries, config)
+            rois = list(self.fmri_data.only(wanted).rois())
+            found, failed = map_regions(self.analyser, rois, mode, n_jobs, retries, config)
         results = [(kept | found)[roi_id] for roi_id in self.fmri_data.roi_ids]
         results, _ = self._write(results)
         told = {failure.roi_id for failure in failed}
@@ -361,26 +362,6 @@ class ROITreatment:
         """Return a result with its region: one that was lost does not know it."""
         roi, found, report = result
         return roi or self.fmri_data.region(roi_id), found, report
-
-    def _map(
-        self, wanted: list[int], mode: str, n_jobs: int | None, retries: int, config: ConfigSource
-    ) -> tuple[dict[int, Result], list[Failure]]:
-        rois = list(self.fmri_data.only(wanted).rois())
-        outcomes = remote_map(
-            analyse_region, [(self.analyser, roi) for roi in rois], mode=mode, n_jobs=n_jobs,
-            on_error="return", retries=retries if mode == "local" else 0, config=config,
-        )  # fmt: skip
-        found: dict[int, Result] = {}
-        failed = []
-        for roi, outcome in zip(rois, outcomes, strict=True):
-            if isinstance(outcome, RemoteException):  # its worker died
-                failed.append(Failure.of_exception(roi.roi_id, roi.n_voxels, outcome))
-                found[roi.roi_id] = roi.without_signals(), None, str(outcome)
-                continue
-            found[roi.roi_id] = outcome
-            if report := crash_report(outcome):
-                failed.append(Failure.of_report(roi.roi_id, roi.n_voxels, report))
-        return found, failed
 
     def output(self, results: Sequence[Result]) -> list[Path]:
         """Write results, and of them images and tables if `make_outputs`; return the files.

@@ -1,0 +1,46 @@
+"""Regions of a treatment analysed by a map: in this process, or in processes of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pyhrf_parallel.configuration import ConfigSource
+from pyhrf_parallel.errors import RemoteException
+from pyhrf_parallel.mapping import remote_map
+from pyhrf_parallel.treatment_jobs.failures import Failure, crash_report
+from pyhrf_parallel.treatments.region import ROIData
+from pyhrf_parallel.treatments.results import Analyser, Result, analyse_region
+
+
+def map_regions(  # noqa: PLR0917
+    analyser: Analyser, rois: Sequence[ROIData], mode: str, n_jobs: int | None, retries: int,
+    config: ConfigSource,
+) -> tuple[dict[int, Result], list[Failure]]:  # fmt: skip
+    """Analyse regions; return the results by regions, and the failures, each of which is a result, too.
+
+    Parameters
+    ----------
+    analyser : callable
+        Of an `ROIData`.
+    rois : sequence of ROIData
+        The regions.
+    mode : {'serial', 'local'}
+        Where.
+    n_jobs, retries, config
+        See `pyhrf_parallel.remote_map`.
+    """
+    outcomes = remote_map(
+        analyse_region, [(analyser, roi) for roi in rois], mode=mode, n_jobs=n_jobs,
+        on_error="return", retries=retries if mode == "local" else 0, config=config,
+    )  # fmt: skip
+    found: dict[int, Result] = {}
+    failed = []
+    for roi, outcome in zip(rois, outcomes, strict=True):
+        if isinstance(outcome, RemoteException):  # its worker died
+            failed.append(Failure.of_exception(roi.roi_id, roi.n_voxels, outcome))
+            found[roi.roi_id] = roi.without_signals(), None, str(outcome)
+            continue
+        found[roi.roi_id] = outcome
+        if report := crash_report(outcome):
+            failed.append(Failure.of_report(roi.roi_id, roi.n_voxels, report))
+    return found, failed
