@@ -167,9 +167,9 @@ def write(path: Path, save: Callable[[Path], object], size: int) -> Path:
         free = ""
         with suppress(OSError):
             part.unlink(missing_ok=True)
-            free = f", and {shutil.disk_usage(path.parent).free / 1e6:.1f} MB are free there"
+            free = f", and {shutil.disk_usage(path.parent).free / 1e6:.3g} MB are free there"
         raise TreatmentError(
-            f"{path} cannot be written: {error.strerror or error} (it has about {size / 1e6:.1f} MB{free})"
+            f"{path} cannot be written: {error.strerror or error} (it has about {size / 1e6:.3g} MB{free})"
         ) from error
     finally:
         part.unlink(missing_ok=True)
