@@ -152,7 +152,7 @@ class Cluster:
         """
         root = f"{self.path(self.settings.remote_path)}/{RUNS}"
         there = [self.path(place) for place, _ in places]
-        site = self.ask("prepare", root, name, plan.scheduler, *there)
+        site = self.persistently(lambda: self.ask("prepare", root, name, plan.scheduler, *there))
         run = RemoteRun(self, site["directory"], site["places"])
         try:
             self._check(site, plan, [size, *(size for _, size in places)])
@@ -227,7 +227,7 @@ class RemoteRun:
         """Send payload and plan, and start the engine."""
         self._files.put(payload, f"{self.directory}/{PAYLOAD}", "The payload")
         self._files.write(f"{self.directory}/{PLAN}", plan.with_payload(payload).dumps())
-        self.cluster.ask("start", self.directory)
+        self.revive()
 
     def send(self, path: Path, target: str) -> None:
         """Send a file.

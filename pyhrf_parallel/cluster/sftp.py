@@ -134,16 +134,22 @@ class RemoteFiles(Files):
             with suppress(FileNotFoundError):
                 self._sftp.lstat(target)
                 raise FileExistsError("a file of that name is there already")
-            self._sftp.put(str(path), f"{target}.part")
-            self._sftp.posix_rename(f"{target}.part", target)
+
+            def send() -> None:
+                self._sftp.put(str(path), f"{target}.part")
+                self._sftp.posix_rename(f"{target}.part", target)
+
+            self._cluster.persistently(send)
 
     def write(self, target: str, content: bytes) -> None:
         """Write a small file."""
-        with (
-            self.telling("nothing can be written to", target),
-            self._sftp.open(target, "wb") as file,
-        ):
-            file.write(content)
+
+        def write() -> None:
+            with self._sftp.open(target, "wb") as file:
+                file.write(content)
+
+        with self.telling("nothing can be written to", target):
+            self._cluster.persistently(write)
 
     # ---- what goes wrong ----------------------------------------------------------------------
 

@@ -70,7 +70,8 @@ def prepare(root: str, name: str, scheduler: str, *places: str) -> dict[str, Any
 def _make_private(parent: Path, name: str) -> Path:
     make_private(parent, "choose another remote_path")
     directory = (parent / name).absolute()
-    directory.mkdir(mode=0o700)
+    # It is there already if the answer has been lost, and it was asked again.
+    directory.mkdir(mode=0o700, exist_ok=True)
     return directory
 
 

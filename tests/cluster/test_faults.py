@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,6 +107,21 @@ class TestConnection:
                 session.kill()
             assert run.results() == [*range(4)]
             run.clean()
+
+    @once
+    def test_it_is_lost_while_the_payload_is_sent(self, cluster: OneNode) -> None:
+        def cut() -> None:
+            parts = "pyhrf_parallel_runs/*/payload.part"
+            wait_for(lambda: any(cluster.home.glob(parts)), 60, "a part of the payload")
+            listener = int((cluster.base / "sshd.pid").read_text())
+            for session in psutil.Process(listener).children():
+                session.kill()
+
+        thread = threading.Thread(target=cut)
+        thread.start()
+        block = os.urandom(100 << 20)
+        assert on_cluster(len, [(block,), (block[:5],)]) == [len(block), 5]
+        thread.join()
 
     @once
     def test_an_unknown_host_key(self, client_home: Path) -> None:
