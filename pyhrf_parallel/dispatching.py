@@ -1,6 +1,6 @@
 """Handing tasks to worker processes on this machine through a socket, and noticing how they end.
 
-The parent's side is a `Dispatcher`; the worker's side is `serve`, a function that any pool of
+The parent's side is a `Dispatcher`; the worker's side is `serving.serve`, a function that any pool of
 processes can be asked to run. A pool only has to start processes: which task was running where, which
 one a process died of and what to run next is known here, and not to the pool.
 """
@@ -11,135 +11,38 @@ import os
 import pickle
 import shutil
 import signal
-import sys
 import tempfile
 import threading
-import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import Client, Connection, Listener, wait
+from multiprocessing.connection import Connection, Listener, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyhrf_parallel.files import working_directory
-from pyhrf_parallel.payloads import Payload
-from pyhrf_parallel.records import absorb, dump_aside, write_all
-from pyhrf_parallel.runner import Cursor, Runner
+from pyhrf_parallel.records import absorb
+from pyhrf_parallel.runner import Cursor
+from pyhrf_parallel.serving import Ahead
 from pyhrf_parallel.tasks import Outcomes
-from pyhrf_parallel.worker import PAYLOAD
 
 if TYPE_CHECKING:
     from pyhrf_parallel.records import Record
 
 _SLICE = 0.05  # seconds of work to hand out at once
 _SHORTEST = 0.002  # below which an order costs more than it can balance
-_LONGEST = 4 * _SLICE  # after which a worker returns what it has not begun
 _LOOK = 0.05  # seconds between two looks at how far the workers are
-_LOOK_FOR_PARENT = 1.0  # seconds between two looks whether the parent is alive
 _GRACE = 1.0  # seconds between interrupting a task and killing its process
 _SOCKET_PATH_LIMIT = 90  # bytes of the directory, of the kernel's 108 for the socket in it
-
-
-def serve(directory: str, address: str, niceness: int) -> None:
-    """Run what the dispatcher at `address` hands out, until it says that there is no more."""
-    _end_with(os.getppid())
-    if niceness:
-        with suppress(OSError):  # a pool's process may have got a higher value before
-            os.setpriority(os.PRIO_PROCESS, 0, niceness)
-    # Ctrl-C reaches every process of a terminal; it is the parent that decides what to do then.
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        try:
-            connection = Client(address, "AF_UNIX")
-        except OSError:
-            return  # the others have done it all
-        with (
-            connection,
-            suppress(EOFError, ConnectionError),
-        ):  # the parent is gone, or needs no more
-            _serve(directory, connection)
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-_serving = threading.Lock()  # held while a process of a pool does not just wait for the next map
-
-
-def _end_with(parent: int) -> None:
-    """Let this process end soon after its parent, when its task has ended.
-
-    An idle process of loky's does not always notice that its parent has been killed.
-    """
-    if any(isinstance(thread, _Watch) for thread in threading.enumerate()):
-        return
-    _Watch(parent).start()
-
-
-class _Watch(threading.Thread):
-    def __init__(self, parent: int) -> None:
-        super().__init__(name="pyhrf_parallel parent", daemon=True)
-        self._parent = parent
-
-    def run(self) -> None:
-        while os.getppid() == self._parent:
-            time.sleep(_LOOK_FOR_PARENT)
-        with _serving:
-            os._exit(1)
-
-
-def _serve(directory: str, connection: Connection) -> None:
-    cursor = Cursor(f"{directory}/{os.getpid()}.cursor")
-    connection.send_bytes(pickle.dumps(os.getpid()))
-    payload: Payload | None = None
-    runner: Runner | None = None
-    before = list(sys.path), working_directory()
-    try:
-        while (order := pickle.loads(connection.recv_bytes())) is not None:
-            if payload is None or runner is None:
-                payload = Payload(f"{directory}/{PAYLOAD}")
-                payload.enter()
-                runner = Runner(
-                    payload,
-                    cursor,
-                    lambda records: _send(connection, records),
-                    alarm=payload.timeout,
-                )
-            began = time.monotonic()
-            start, stop = order
-            reached = runner.run(start, stop, _LONGEST)
-            connection.send_bytes(pickle.dumps((reached, time.monotonic() - began)))
-    finally:
-        sys.path[:] = before[0]
-        with suppress(OSError):  # it has been removed
-            os.chdir(before[1])
-        if payload is not None:
-            payload.close()
-        cursor.close()
-
-
-def _send(connection: Connection, records: list[Record]) -> None:
-    """Send records; the memory of large arrays goes ahead as it is, without a copy."""
-    content, buffers = dump_aside(records)
-    if buffers:
-        connection.send_bytes(pickle.dumps(_Ahead([buffer.nbytes for buffer in buffers])))
-        for buffer in buffers:
-            write_all(connection.fileno(), buffer)
-    connection.send_bytes(content)
 
 
 def _receive(connection: Connection) -> Any:
     """Return the next message of a worker."""
     message = pickle.loads(connection.recv_bytes())
-    if isinstance(message, _Ahead):
+    if isinstance(message, Ahead):
         buffers = [bytearray(size) for size in message]
         for buffer in buffers:
             _fill(connection, buffer)
         message = pickle.loads(connection.recv_bytes(), buffers=buffers)
     return message
-
-
-class _Ahead(list[int]):
-    """The sizes of buffers that come before the message that they belong to."""
 
 
 def _fill(connection: Connection, buffer: bytearray) -> None:

@@ -16,7 +16,8 @@ import time
 
 from pyhrf_parallel.claims import Claims
 from pyhrf_parallel.payloads import Payload
-from pyhrf_parallel.records import RecordFile, lost, with_log
+from pyhrf_parallel.record_files import RecordFile
+from pyhrf_parallel.records import lost, with_log
 from pyhrf_parallel.runner import Cursor, Runner
 
 TYPE_CHECKING = False  # a worker has to start fast

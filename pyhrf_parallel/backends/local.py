@@ -13,11 +13,12 @@ from typing import Any
 
 from pyhrf_parallel.backends.base import require
 from pyhrf_parallel.configuration import Configuration
-from pyhrf_parallel.dispatching import Dispatcher, serve
+from pyhrf_parallel.dispatching import Dispatcher
 from pyhrf_parallel.errors import OptionError, SubmissionError
 from pyhrf_parallel.files import private_directory
 from pyhrf_parallel.pools import PoolSettings, give_back, start_pool
 from pyhrf_parallel.records import absorb, lost, raised
+from pyhrf_parallel.serving import serve
 from pyhrf_parallel.shipping import LARGE, write_payload
 from pyhrf_parallel.tasks import Args, Kwargs, Outcomes, Work, available_cpus, count_workers
 from pyhrf_parallel.worker import PAYLOAD

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.files import private_directory
-from pyhrf_parallel.records import RecordStream, absorb, lost, with_log
+from pyhrf_parallel.record_files import RecordStream
+from pyhrf_parallel.records import absorb, lost, with_log
 from pyhrf_parallel.relaying import Relay
 from pyhrf_parallel.runner import Cursor
 from pyhrf_parallel.shipping import write_payload

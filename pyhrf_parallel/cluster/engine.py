@@ -30,7 +30,8 @@ from pyhrf_parallel.cluster.stages import Job, StageRun, WholeMap, make_stages
 from pyhrf_parallel.cluster.takeover import Takeover, find_tasks
 from pyhrf_parallel.files import checksum, remove_directory
 from pyhrf_parallel.processes import adopt_orphans, kill_descendants
-from pyhrf_parallel.records import PART, RecordFile, RecordStream, is_return, lost, note
+from pyhrf_parallel.record_files import PART, RecordFile, RecordStream
+from pyhrf_parallel.records import is_return, lost, note
 from pyhrf_parallel.tasks import Ledger
 from pyhrf_parallel.worker import PAYLOAD, describe_death, read_log_tail
 

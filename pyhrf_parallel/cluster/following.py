@@ -11,7 +11,8 @@ from typing import Protocol
 from pyhrf_parallel.cluster.layout import RECORDS, STATE, State
 from pyhrf_parallel.errors import SubmissionError
 from pyhrf_parallel.progress import LARGE
-from pyhrf_parallel.records import PART, PIECE, RecordStream, absorb
+from pyhrf_parallel.record_files import PART, PIECE, RecordStream
+from pyhrf_parallel.records import absorb
 from pyhrf_parallel.tasks import Outcomes
 
 _TAIL = 1 << 18  # bytes of a log in which its last lines are looked for

@@ -27,7 +27,7 @@ from pyhrf_parallel.cluster.slurm import LIST_QUEUES, is_transient
 from pyhrf_parallel.files import remove_directory, write_then_rename
 from pyhrf_parallel.places import check_place, make_private
 from pyhrf_parallel.processes import find_own, find_start, kill_tree
-from pyhrf_parallel.records import PART, write_all
+from pyhrf_parallel.record_files import PART, write_all
 from pyhrf_parallel.version import __version__
 from pyhrf_parallel.worker import python_command
 

@@ -19,17 +19,8 @@ from pyhrf_parallel.claims import Claims
 from pyhrf_parallel.errors import RemoteException, TaskLostError
 from pyhrf_parallel.files import private_directory, write_then_rename
 from pyhrf_parallel.payloads import Payload, PayloadError
-from pyhrf_parallel.records import (
-    PART,
-    DamagedRecordsError,
-    RecordFile,
-    RecordStream,
-    absorb,
-    lost,
-    note,
-    raised,
-    returned,
-)
+from pyhrf_parallel.record_files import PART, DamagedRecordsError, RecordFile, RecordStream
+from pyhrf_parallel.records import absorb, lost, note, raised, returned
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Options, Outcomes, Work
 

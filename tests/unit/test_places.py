@@ -24,7 +24,8 @@ from pyhrf_parallel.commands.main import main
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.files import private_directory, write_then_rename
 from pyhrf_parallel.places import check_place, make_private
-from pyhrf_parallel.records import RecordFile, returned
+from pyhrf_parallel.record_files import RecordFile
+from pyhrf_parallel.records import returned
 from tests.conftest import missing
 from tests.treatment_jobs.conftest import ESTIMATE, SPLIT, table
 
