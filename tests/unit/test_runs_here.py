@@ -133,7 +133,11 @@ def test_the_commands(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
         return capsys.readouterr().out
 
     assert "(this machine)" in printed("runs")
-    status = json.loads(printed("status", "last", "--json"))
+    deadline = time.monotonic() + 60
+    while True:  # the engine's word comes after the results
+        status = json.loads(printed("status", "last", "--json"))
+        if status["phase"] != "running" or time.monotonic() > deadline:
+            break
     assert (status["phase"], status["returned"]) == ("done", 2)
     assert "said 1\nsaid 2\n" in printed("logs", run_id)
     output = tmp_path / "results.pickle"
