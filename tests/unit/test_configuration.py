@@ -152,10 +152,10 @@ def test_a_cluster_that_does_not_exist() -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("resources", [{"memory": "4G"}, "4G", [("mem", "4G")]])
-def test_resources_that_nobody_knows(mode: str, resources: Any, tmp_path: Path) -> None:
+def test_resources_that_nobody_knows(mode: str, resources: Any, home: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"mem.*(, time|'4G')"):
-        remote_map(Path.touch, [(tmp_path / "ran",)], mode=mode, resources=resources)
+        remote_map(Path.touch, [(home / "ran",)], mode=mode, resources=resources)
     with pytest.raises(ConfigurationError):
-        submit_map(Path.touch, [(tmp_path / "ran",)], resources=resources)
-    assert not (tmp_path / "ran").exists()
+        submit_map(Path.touch, [(home / "ran",)], resources=resources)
+    assert not (home / "ran").exists()
     assert list_runs() == []
