@@ -222,8 +222,11 @@ class Dispatcher:
 
     def _stop_late(self, timeout: float) -> None:
         for worker in self._workers.values():
-            if worker.order and worker.late is None and worker.cursor.exceeded(timeout + _GRACE):
-                worker.late = worker.cursor.exceeded(timeout)
+            if worker.order is None or worker.late is not None:
+                continue
+            first = worker.order[0]
+            if worker.cursor.exceeded(timeout + _GRACE, first):
+                worker.late = worker.cursor.exceeded(timeout, first)
                 self._death_known = True
                 self._kill(worker)
 

@@ -13,8 +13,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+from pyhrf_parallel.errors import UnsafePlaceError
 from pyhrf_parallel.places import check_place
 
+_OTHER_TEMPORARY = "/var/tmp"  # noqa: S108  (a directory of its own is made in it)
 _PATIENCE = 10  # seconds after Ctrl-C in which another one does not disturb the clean-up
 _TRIES = 100  # with a pause in between: more time than a process needs to die
 _PAUSE = 0.01  # seconds
@@ -60,7 +62,7 @@ def private_directory(parent: str | None = None) -> Iterator[Path]:
         If others could put one of theirs in its place.
     """
     with _one_interrupt() as interrupt:
-        directory = Path(tempfile.mkdtemp(prefix="pyhrf_parallel_", dir=parent)).absolute()
+        directory = _make_temporary(parent)
         try:
             try:
                 interrupt.let_through()
@@ -71,6 +73,17 @@ def private_directory(parent: str | None = None) -> Iterator[Path]:
         finally:  # an interrupt just before that is the only one
             interrupt.put_off()
             remove_directory(directory)
+
+
+def _make_temporary(parent: str | None) -> Path:
+    """Make an empty directory; elsewhere than usual if nobody has said where and the usual place is unsafe."""
+    chosen = parent or any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
+    if not chosen:
+        try:
+            check_place(Path(tempfile.gettempdir()))
+        except UnsafePlaceError:  # as in some containers
+            parent = _OTHER_TEMPORARY
+    return Path(tempfile.mkdtemp(prefix="pyhrf_parallel_", dir=parent)).absolute()
 
 
 def remove_directory(directory: Path) -> None:

@@ -17,7 +17,10 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Self
 
+from pyhrf_parallel.errors import SubmissionError
 from pyhrf_parallel.worker import describe_death
+
+_MOST = 1024  # processes of a map
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,15 @@ class Pool:
         executors = joblib.externals.loky.process_executor
         self.settings = settings
         self._ended: type[Exception] = executors.ShutdownExecutorError
+        # As many as any map may want: its queue is made once, and has to hold a job for each process.
         self._executor = executors.ProcessPoolExecutor(
-            size,
+            _MOST,
             timeout=settings.idle,
             initializer=settings.initializer,
             initargs=settings.initargs,
             env=dict(settings.environment),
         )
+        self._executor._max_workers = size  # noqa: SLF001
         self._futures: list[Future[None]] = []
 
     def submit(self, jobs: int, job: Callable[[], None], over: Callable[[], None]) -> None:
@@ -94,7 +99,7 @@ class Pool:
             over()
 
         # Before loky looks how many processes are missing.
-        self._executor._max_workers = max(jobs, self._executor._max_workers)  # noqa: SLF001
+        self._executor._max_workers = jobs  # noqa: SLF001
         self._futures = [self._executor.submit(job) for _ in range(jobs)]
         for future in self._futures:
             future.add_done_callback(count)
@@ -160,7 +165,7 @@ def start_pool(
 ) -> Pool:
     """Let processes run a job each, those of an earlier map if there are any; see `Pool.submit`."""
     earlier = _waiting.exchange(None)
-    if earlier is not None and earlier.settings == settings:
+    if earlier is not None and _are_equal(earlier.settings, settings):
         try:
             earlier.submit(jobs, job, over)
         except (BrokenProcessPool, RuntimeError):  # they have died while they waited
@@ -170,8 +175,25 @@ def start_pool(
     elif earlier is not None:
         earlier.retire()
     pool = Pool(joblib, settings, jobs)
-    pool.submit(jobs, job, over)
+    try:
+        pool.submit(jobs, job, over)
+    except OSError as error:
+        pool.end()
+        raise SubmissionError(
+            f"{jobs} processes cannot be started: {error.strerror or error}; use a smaller n_jobs, or raise "
+            "the limits that ulimit -a shows"
+        ) from error
+    except BaseException:
+        pool.end()
+        raise
     return pool
+
+
+def _are_equal(one: PoolSettings, other: PoolSettings) -> bool:
+    try:
+        return one == other
+    except Exception:  # initargs of joblib.parallel_config may be arrays
+        return False
 
 
 def give_back(pool: Pool) -> None:

@@ -34,9 +34,18 @@ class Cursor:
 
     def __init__(self, path: str) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        os.ftruncate(descriptor, self._SIZE)
-        self._mapped = mmap.mmap(descriptor, self._SIZE)
-        os.close(descriptor)
+        try:
+            # Real room on the disk: where there is none, to write to the memory would kill this process.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(descriptor, 0, self._SIZE)
+            else:
+                os.ftruncate(descriptor, self._SIZE)
+            self._mapped = mmap.mmap(descriptor, self._SIZE)
+        except OSError as error:
+            reason = f"{error.strerror} (make room, or set TMPDIR to a directory that has more)"
+            raise OSError(error.errno, reason, path) from None
+        finally:
+            os.close(descriptor)
         #: [running task + 1, the start of its call, next task to send, end of range]; the start is in ns of
         #: the monotonic clock, negative for when loading began, as long as it is not called yet.
         self.numbers = memoryview(self._mapped).cast("q")
@@ -58,12 +67,15 @@ class Cursor:
         start = -self.numbers[1]
         return (time.monotonic_ns() - start) / 1e9 if start > 0 else 0.0
 
-    def exceeded(self, timeout: float) -> Record | None:
-        """Return the record of the task that takes too long, None if none does."""
+    def exceeded(self, timeout: float, first: int = 0) -> Record | None:
+        """Return the record of the task that takes too long, None if none does.
+
+        While the function is still being loaded, it is that of the `first` task that is in hand.
+        """
         if self.running >= 0 and self.seconds > timeout:
             return timed_out(self.running, timeout)
         if self.seconds_of_loading > START_LIMIT:
-            return never_began(max(self.running, self.numbers[2]), START_LIMIT)
+            return never_began(self.running if self.running >= 0 else first, START_LIMIT)
         return None
 
     @property
@@ -162,13 +174,18 @@ class Runner:
                 error = failure
             now = clock()
             if error is not None or now >= flush_at:
+                numbers[1] = 0  # its call is over, whatever the delivery takes
                 self._deliver(first, values, error)
                 first, values, error = index, [], None
-                flush_at = now + _FLUSH
                 if now >= deadline:
                     break
+                stride = self._next_stride(stride, now - began)
+                now = clock()
+                flush_at = now + _FLUSH
+            else:
+                stride = self._next_stride(stride, now - began)
             numbers[1] = int(now * 1e9)
-            stride = self._next_stride(stride, now - began)
+        numbers[1] = 0
         self._deliver(first, values, None)
         return index
 

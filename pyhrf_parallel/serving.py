@@ -25,9 +25,9 @@ _LONGEST = 0.2  # seconds of work after which a worker returns what it has not b
 _LOOK_FOR_PARENT = 1.0  # seconds between two looks whether the parent is alive
 
 
-def serve(directory: str, address: str, niceness: int) -> None:
-    """Run what the dispatcher at `address` hands out, until it says that there is no more."""
-    _end_with(os.getppid())
+def serve(directory: str, address: str, niceness: int, parent: int) -> None:
+    """Run what the dispatcher at `address`, in the process `parent`, hands out, until there is no more."""
+    _end_with(parent)
     if niceness:
         with suppress(OSError):  # a pool's process may have got a higher value before
             os.setpriority(os.PRIO_PROCESS, 0, niceness)
@@ -38,10 +38,8 @@ def serve(directory: str, address: str, niceness: int) -> None:
             connection = Client(address, "AF_UNIX")
         except OSError:
             return  # the others have done it all
-        with (
-            connection,
-            suppress(EOFError, ConnectionError),
-        ):  # the parent is gone, or needs no more
+        # The parent is gone, or needs no more.
+        with _serving, connection, suppress(EOFError, ConnectionError):
             _serve(directory, connection)
     finally:
         signal.signal(signal.SIGINT, previous)

@@ -17,8 +17,8 @@ import time
 from pyhrf_parallel.claims import Claims
 from pyhrf_parallel.payloads import Payload
 from pyhrf_parallel.record_files import RecordFile
-from pyhrf_parallel.records import lost, with_log
-from pyhrf_parallel.runner import Cursor, Runner
+from pyhrf_parallel.records import lost, never_began, with_log
+from pyhrf_parallel.runner import START_LIMIT, Cursor, Runner
 
 TYPE_CHECKING = False  # a worker has to start fast
 if TYPE_CHECKING:
@@ -181,6 +181,8 @@ class _Supervisor:
         """Note which task the child died of, and what has to be run again."""
         index, (start, stop) = self._cursor.running, self._cursor.unsent
         if stop == 0:  # it died before it took a task in hand
+            if late is not None and (claim := self._claims.take(1)):  # one has to say so
+                self._records.write([never_began(claim[0], START_LIMIT)])
             return
         # Ranges are run in ascending order: the earlier ones are done.
         self._leftovers = [(a, b) for a, b in self._leftovers if a > start]

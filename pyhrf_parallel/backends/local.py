@@ -97,8 +97,15 @@ class _Processes:
     def _round(self, dispatcher: Dispatcher, large: int | None) -> str:
         """Let processes serve; return how one of them has died, ``''`` if none has."""
         address = dispatcher.open()
-        job = partial(_serve, self._nested, str(dispatcher.directory), address, self._niceness)
-        pool = start_pool(self._joblib, self._settings, dispatcher.workers, job, dispatcher.wake)
+        arguments = str(dispatcher.directory), address, self._niceness, os.getpid()
+        job = partial(_serve, self._nested, *arguments)
+        try:
+            pool = start_pool(
+                self._joblib, self._settings, dispatcher.workers, job, dispatcher.wake
+            )
+        except BaseException:
+            dispatcher.close()
+            raise
         whole = False
         try:
             if not (dispatcher.directory / PAYLOAD).exists():  # while the processes come up

@@ -60,7 +60,7 @@ def _run_task(directory: Path, index: int, name: str, outcomes: Outcomes) -> str
             process_group=0,  # Ctrl-C is for this process, which then stops the task
         )
     try:
-        late = _wait(process, outcomes.work.options.timeout, cursor)
+        late = _wait(process, outcomes.work.options.timeout, cursor, index)
         # What the task has left behind; joblib's resource tracker outlives this signal to clean up.
         _signal(process, signal.SIGKILL if late else signal.SIGTERM)
     except BaseException:
@@ -80,14 +80,16 @@ def _run_task(directory: Path, index: int, name: str, outcomes: Outcomes) -> str
     return describe_death(process.returncode)
 
 
-def _wait(process: subprocess.Popen[bytes], timeout: float | None, cursor: Cursor) -> Record | None:
+def _wait(
+    process: subprocess.Popen[bytes], timeout: float | None, cursor: Cursor, index: int
+) -> Record | None:
     """Wait until a task's process has ended, or return the record of the task that takes too long."""
     pause = None if timeout is None else min(_LOOK, timeout / 10)
     while True:
         with suppress(subprocess.TimeoutExpired):
             process.wait(pause)
             return None
-        if timeout is not None and (late := cursor.exceeded(timeout)):
+        if timeout is not None and (late := cursor.exceeded(timeout, index)):
             return late
 
 

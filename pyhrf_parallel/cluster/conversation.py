@@ -59,6 +59,9 @@ class Conversation:
         except (paramiko.SSHException, OSError, EOFError, ValueError) as error:
             self.close()  # what it answers later would be taken for an answer to something else
             raise self._lost(text(error)) from error
+        except BaseException:  # Ctrl-C: the same
+            self.close()
+            raise
         if status == _NO_STATUS or not self.connection.is_alive:
             raise self._lost(err.strip() or "it was closed")
         return Completed(status, b"", err)

@@ -131,6 +131,9 @@ def start(directory: str, *options: str) -> dict[str, Any]:
     """
     place = Path(directory)
     check_place(place)
+    known = is_running(directory)
+    if known["running"]:  # the answer was lost, and it was asked again
+        return {"pid": known["pid"]}
     _cancel_jobs(place)  # those of an engine that has died
     if options:
         old = {path.name.removesuffix(PART) for path in place.glob(f"*{RECORDS}*")}

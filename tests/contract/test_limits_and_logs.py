@@ -123,3 +123,27 @@ def test_a_task_that_closes_its_output_fails_with_its_own_error(script: Script, 
     out, _ = script.run(PRINTS, mode)
     kinds = out.splitlines()[-2]
     assert kinds == "['RemoteException', 'TaskLostError', 'RemoteException']"
+
+
+SLOW_TO_DELIVER = """
+import sys, time
+from pyhrf_parallel import remote_map
+
+class Heavy:
+    def __reduce__(self):
+        time.sleep(1.5)
+        return Heavy, ()
+
+def make(i):
+    time.sleep(0.2)
+    return Heavy() if i == 1 else i
+
+if __name__ == "__main__":
+    results = remote_map(make, [(i,) for i in range(4)], mode=sys.argv[1], n_jobs=1, timeout=0.8)
+    print([type(result).__name__ for result in results])
+"""
+
+
+@pytest.mark.parametrize("mode", WORKER_MODES)
+def test_a_time_limit_does_not_count_the_delivery_of_a_result(script: Script, mode: str) -> None:
+    assert script.run(SLOW_TO_DELIVER, mode) == ("['int', 'Heavy', 'int', 'int']\n", "")

@@ -118,3 +118,31 @@ def test_a_full_disk(
     assert str(small_disk) in str(caught.value)
     assert "set TMPDIR" in str(caught.value)
     assert list(small_disk.iterdir()) == []
+
+
+FILLED = """
+import os, sys, tempfile
+from pathlib import Path
+from pyhrf_parallel import ParallelError, remote_map
+
+place = Path(tempfile.gettempdir())
+with (place / "fill").open("wb", buffering=0) as file:
+    try:
+        while True:
+            file.write(bytes(4096))
+    except OSError:
+        pass
+    file.truncate(file.tell() - int(sys.argv[2]))
+try:
+    remote_map(abs, [(-1,), (-2,)], mode=sys.argv[1], n_jobs=2, timeout=30)
+except (ParallelError, OSError) as error:
+    print("told")
+"""
+
+
+@worker_mode
+@pytest.mark.parametrize("free", [0, 4096, 8192])
+def test_the_last_bytes_of_a_disk(script: Script, mode: str, free: int, small_disk: Path) -> None:
+    script.environment["TMPDIR"] = str(small_disk)
+    out, _ = script.run(FILLED, mode, str(free))
+    assert out in ("told\n", "")  # and it is not killed by a signal

@@ -204,3 +204,42 @@ assert first < processes() and len(processes()) == 4, processes()
 
 def test_no_more_processes_than_tasks(script: Script) -> None:
     script.run(FEW)
+
+
+ALL_AT_ONCE = """
+import sys, time
+from pathlib import Path
+from pyhrf_parallel import remote_map
+
+def meet(i):
+    Path(f"began-{i}").touch()
+    deadline = time.monotonic() + 60
+    while len(list(Path().glob("began-*"))) < 6:
+        assert time.monotonic() < deadline, "the others do not begin"
+        time.sleep(0.05)
+
+remote_map(abs, [(1,)], mode="local", n_jobs=6)
+remote_map(meet, [(i,) for i in range(6)], mode="local", n_jobs=6)
+"""
+
+
+def test_a_large_map_after_a_small_one_has_all_its_processes(script: Script) -> None:
+    script.run(ALL_AT_ONCE)
+
+
+ARRAYS_FOR_PROCESSES = """
+import joblib
+import numpy as np
+from pyhrf_parallel import remote_map
+
+def begin(values):
+    assert len(values) == 3
+
+with joblib.parallel_config("loky", initializer=begin, initargs=(np.arange(3),)):
+    for _ in range(2):
+        assert remote_map(abs, [(-1,)], mode="local", n_jobs=2) == [1]
+"""
+
+
+def test_arrays_for_the_initializer_of_joblib(script: Script) -> None:
+    script.run(ARRAYS_FOR_PROCESSES)
