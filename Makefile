@@ -12,21 +12,20 @@ KEPT := PATH HOME LANG TMPDIR PYENV_ROOT SSL_CERT_FILE REQUESTS_CA_BUNDLE \
 	$(filter PIP_% PYHRF_PARALLEL_% http_proxy https_proxy no_proxy,$(.VARIABLES))
 SCRUBBED := env -i $(foreach name,$(KEPT),$(if $(filter undefined,$(origin $(name))),,$(name)="$$$(name)"))
 
-.PHONY: demo test here there faults check coverage docs bench other-pythons clean
+.PHONY: demo test here cluster pyhrf27 faults check coverage docs bench other-pythons clean
 demo: .venv/ready
 	$(BIN)/python docs/examples/hrf_by_region.py --output demo-output $(DEMO_ARGS)
 	$(BIN)/python docs/examples/treatment.py --output demo-output/treatment
 
-# The last three do not need each other: make --jobs=3 --output-sync runs them side by side.
-test: check docs other-pythons here there
+# The last four do not need each other: make --jobs=4 --output-sync runs them side by side.
+test: check docs other-pythons here cluster pyhrf27
 
-# What needs no cluster and no pyhrf of its own, and what does, which mostly waits.
-THERE := tests/cluster tests/pyhrf27
+# What needs neither a cluster nor pyhrf itself; these two mostly wait.
 here: .venv/ready
-	$(SCRUBBED) $(BIN)/python -m pytest $(THERE:%=--ignore=%)
+	$(SCRUBBED) $(BIN)/python -m pytest --ignore=tests/cluster --ignore=tests/pyhrf27
 
-there: .venv/ready
-	$(SCRUBBED) $(BIN)/python -m pytest $(THERE)
+cluster pyhrf27: .venv/ready
+	$(SCRUBBED) $(BIN)/python -m pytest tests/$@
 
 # Seeded; the same seed gives the same trials.
 MINUTES ?= 10
