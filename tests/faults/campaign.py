@@ -106,6 +106,7 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=1_000_000, help="no more than so many")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="begin with the trial of this number")
+    parser.add_argument("--side-by-side", type=int, default=2, help="so many trials at a time")
     parser.add_argument("--only", choices=[*KINDS, CLUSTER], help="one kind of fault")
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the scripts inherit that
@@ -116,7 +117,8 @@ def main() -> int:
             cluster = stack.enter_context(running_cluster())
         campaign = Campaign(options.seed, kinds, cluster)
         deadline = time.monotonic() + 60 * options.minutes
-        campaign.run(deadline, options.trials, first=options.first)
+        side_by_side = options.side_by_side
+        campaign.run(deadline, options.trials, first=options.first, side_by_side=side_by_side)
     print(campaign.table())
     return 1 if campaign.problems else 0
 
