@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import joblib
 import pytest
 
 from tests.scripts import Script
@@ -241,5 +242,9 @@ with joblib.parallel_config("loky", initializer=begin, initargs=(np.arange(3),))
 """
 
 
+@pytest.mark.skipif(
+    not hasattr(joblib.parallel.BACKENDS["loky"](), "backend_kwargs"),
+    reason="before 1.5, joblib takes no initializer",
+)
 def test_arrays_for_the_initializer_of_joblib(script: Script) -> None:
     script.run(ARRAYS_FOR_PROCESSES)
