@@ -35,6 +35,7 @@ _SLICE = 0.05  # seconds of work that a worker claims at once
 _PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _SIGKILL = 9
 _PATIENCE = 10  # seconds for what tasks have left behind to end
+_FOR_ONE_SELF = 1.0  # seconds in which SIGTERM reaches all processes of a job
 _HOPELESS = 3  # deaths in a row without a single task begun
 
 # The package's place is an argument: it need not be installed for the interpreter to find it.
@@ -128,6 +129,9 @@ class _Supervisor:
             processes.take_charge()
             ready.say()
             status, late = self._watch(pid)
+            if status == -_signal.SIGTERM:
+                # Whoever ends the job ends this process, too, a moment later: then no task was lost by itself.
+                time.sleep(_FOR_ONE_SELF)
             processes.end_orphans()
             if status == 0:
                 self._records.finish()

@@ -1,0 +1,49 @@
+"""The first process of a job: it knows what its child has died of."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+
+from pyhrf_parallel.claims import Claims
+from pyhrf_parallel.record_files import RecordStream
+from pyhrf_parallel.runner import Cursor
+from pyhrf_parallel.shipping import write_payload
+from pyhrf_parallel.tasks import Options, Work
+from pyhrf_parallel.worker import CLAIMS, PAYLOAD, command
+
+
+def kinds_of_records(place: Path, signals: list[signal.Signals]) -> list[str]:
+    """Let a job be ended as a scheduler does it, or its task alone; return what it says of that."""
+    work = Work(time.sleep, [(60,)], [{}], Options())
+    write_payload(place / PAYLOAD, work)
+    Claims.create(str(place / CLAIMS), [(0, 1)], 1)
+    job = subprocess.Popen(command(place, "job"), cwd=place, start_new_session=True)
+    cursor = Cursor(str(place / "job.cursor"))
+    while cursor.seconds == 0:  # until the task is called
+        time.sleep(0.01)
+    (child,) = psutil.Process(job.pid).children()
+    for number, pid in zip(signals, (child.pid, job.pid), strict=False):
+        os.kill(pid, number)
+        time.sleep(0.2)
+    job.wait(30)
+    cursor.close()
+    found: list[str] = []
+    for path in place.glob("job.records*"):
+        with path.open("rb") as file:
+            for records in RecordStream().read(file):
+                found += [record[0] for record in records]
+    return found
+
+
+def test_a_job_that_is_ended_has_lost_no_task_by_itself(tmp_path: Path) -> None:
+    assert kinds_of_records(tmp_path, [signal.SIGTERM, signal.SIGTERM]) == []
+
+
+def test_a_task_that_is_ended_is_lost(tmp_path: Path) -> None:
+    assert kinds_of_records(tmp_path, [signal.SIGTERM]) == ["lost"]
