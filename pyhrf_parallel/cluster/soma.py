@@ -49,8 +49,10 @@ def make_controller(plan: Plan) -> Any:
     local_scheduler.have_psutil = True
     local_scheduler.kill_process_tree = kill_tree
     # Relative paths: the engine would expand a dollar sign in others.
+    # A database of its own: that of an engine which was killed may be half made, and is not needed.
+    database = f"./jobs-{os.getpid()}.db"
     settings = configuration.Configuration(
-        "localhost", "light", plan.scheduler, "./jobs.db", "./transfers"
+        "localhost", "light", plan.scheduler, database, "./transfers"
     )
     # Otherwise a directory that everybody may write to is left in the temporary directory.
     settings._shared_temporary_dir = "."  # noqa: SLF001

@@ -15,5 +15,5 @@ from tests.faults.trials import KINDS
 def test_nothing_hangs_is_wrong_lost_or_left() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the scripts inherit that
     campaign = Campaign(seed=1, kinds=list(KINDS))
-    campaign.run(time.monotonic() + 500, 4 * len(KINDS))
+    campaign.run(time.monotonic() + 500, 2 * len(KINDS))
     assert campaign.problems == [], campaign.table()
