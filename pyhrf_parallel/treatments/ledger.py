@@ -16,6 +16,9 @@ from pyhrf_parallel.files import checksum
 PROVENANCE = "provenance.json"
 _AUTHOR = "pyhrf_parallel"
 
+#: How the names of outputs end that are replaced as a whole; lists of results have any other name.
+_OUTPUTS = (".nii.gz", ".nii", ".gii", ".tsv", ".json", ".html")
+
 
 class Ledger:
     """The file that says how results were made, and which files belong to them.
@@ -122,13 +125,18 @@ class Ledger:
     ) -> None:
         """Note what was written and how; remove what earlier results have besides it."""
         kept = {str(path): checksum(path) for path in paths}
+        lists: dict[str, str | None] = {}
         for path, digest in self._own().items():
+            if path in kept:
+                continue
             is_changed = digest is not None and Path(path).is_file() and checksum(path) != digest
             is_beside = Path(path).parent == self._path.parent
-            if path not in kept and path != str(self._result) and is_beside and not is_changed:
+            if not path.endswith(_OUTPUTS):  # a list of results that was given another name to stay
+                lists[path] = digest
+            elif is_beside and not is_changed:
                 Path(path).unlink(missing_ok=True)
         self._earlier = dict(told) | {"identity": dict(identity)}
-        self._write(self._earlier, kept)
+        self._write(self._earlier, lists | kept)
         if self._also is not None:
             self._also.unlink(missing_ok=True)
 

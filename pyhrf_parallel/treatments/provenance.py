@@ -118,7 +118,9 @@ def _of_function(function: Any, depth: int) -> dict[str, Any]:
         except ValueError:  # not set yet
             parameters[name] = None
     defaults = function.__defaults__ or ()
-    return parameters | {f"default {i}": _plain(value, depth) for i, value in enumerate(defaults)}
+    parameters |= {f"default {i}": _plain(value, depth) for i, value in enumerate(defaults)}
+    named = function.__kwdefaults__ or {}
+    return parameters | {f"default {name}": _plain(value, depth) for name, value in named.items()}
 
 
 def _source(code: Any) -> str:

@@ -48,6 +48,10 @@ def content(place: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in place.iterdir()}
 
 
+def len_of_signals(roi: ROIData) -> int:
+    return len(roi.signals)
+
+
 class TestReplacing:
     @pytest.mark.parametrize("how", [None, "cluster", "submit", "submit_treatments"])
     @pytest.mark.parametrize(
@@ -70,6 +74,14 @@ class TestReplacing:
             else:
                 treatment.run(how)
         assert content(out) == {name: b'{"my own": 1}'}
+
+    def test_a_list_of_results_of_another_name_stays(
+        self, subject: Subject, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out"
+        for name in ("one.pck", "two.pck", "one.pck"):
+            ROITreatment(subject.data(), len_of_signals, out, result_dump_file=out / name).run()
+        assert {"one.pck", "two.pck"} <= set(content(out))
 
     def test_a_map_of_the_users(self, subject: Subject, tmp_path: Path) -> None:
         out = tmp_path / "out"
