@@ -17,7 +17,7 @@ demo: .venv/ready
 	$(BIN)/python docs/examples/hrf_by_region.py --output demo-output $(DEMO_ARGS)
 	$(BIN)/python docs/examples/treatment.py --output demo-output/treatment
 
-# The last four do not need each other: make --jobs=4 --output-sync runs them side by side.
+# The last four do not need each other: make --jobs=2 --output-sync runs two at a time.
 test: check docs other-pythons here cluster pyhrf27
 
 # What needs neither a cluster nor pyhrf itself; these two mostly wait.

@@ -17,13 +17,14 @@ import pytest
 from pyhrf_parallel import MapRun, submit_map
 from pyhrf_parallel.commands.main import main
 from pyhrf_parallel.version import __version__
+from tests.conftest import files_in
 
 
 @pytest.fixture
 def home(nothing_left: Path) -> Iterator[Path]:
     place = Path(os.environ["HOME"])
     yield place
-    for made in sorted(place.rglob("*"), reverse=True):
+    for made in sorted(map(Path, files_in(place)), reverse=True):
         if made.is_dir():
             made.rmdir()
 
