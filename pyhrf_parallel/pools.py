@@ -67,11 +67,9 @@ class Pool:
         The package.
     settings : PoolSettings
         What the processes are started with.
-    size : int
-        How many there are to be.
     """
 
-    def __init__(self, joblib: ModuleType, settings: PoolSettings, size: int) -> None:
+    def __init__(self, joblib: ModuleType, settings: PoolSettings) -> None:
         executors = joblib.externals.loky.process_executor
         self.settings = settings
         self._ended: type[Exception] = executors.ShutdownExecutorError
@@ -83,7 +81,6 @@ class Pool:
             initargs=settings.initargs,
             env=dict(settings.environment),
         )
-        self._executor._max_workers = size  # noqa: SLF001
         self._futures: list[Future[None]] = []
 
     def submit(self, jobs: int, job: Callable[[], None], over: Callable[[], None]) -> None:
@@ -174,7 +171,7 @@ def start_pool(
             return earlier
     elif earlier is not None:
         earlier.retire()
-    pool = Pool(joblib, settings, jobs)
+    pool = Pool(joblib, settings)
     try:
         pool.submit(jobs, job, over)
     except OSError as error:

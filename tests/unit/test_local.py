@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from pathlib import Path
@@ -152,7 +153,9 @@ def test_tasks_that_use_joblib_leave_nothing_in_shared_memory() -> None:
     def left() -> list[str]:
         """Of these tasks: others use joblib at the same time."""
         names = [path.name for path in Path("/dev/shm").iterdir()]
-        return [name for name in names if any(str(pid) in name for pid, _ in found)]
+        return [
+            name for name in names if any(str(pid) in re.split("[-_]", name) for pid, _ in found)
+        ]
 
     deadline = time.monotonic() + 30
     while left() and time.monotonic() < deadline:  # joblib's tracker cleans up by itself
