@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
+import numpy as np
 import pandas as pd
 
 from pyhrf_parallel.errors import TreatmentDataError
@@ -42,8 +43,8 @@ def path_of(given: One) -> str:
         return _keep(given.to_csv(sep="\t", index=False, na_rep="n/a").encode(), ".tsv")
     if _is_image(given):
         path: str | None = given.get_filename()
-        if path and nib.is_proxy(getattr(given, "dataobj", None)) and not given.in_memory:
-            return os.path.abspath(path)  # noqa: PTH100  (nobody has changed it)
+        if path and _is_as_in_its_file(given, path):
+            return os.path.abspath(path)  # noqa: PTH100
         suffix = ".gii" if isinstance(given, nib.GiftiImage) else ".nii"
         return _keep(given.to_bytes(), suffix)
     raise TreatmentDataError(
@@ -58,6 +59,16 @@ def is_temporary(path: str) -> bool:
 
 def _is_image(given: Any) -> bool:
     return isinstance(given, (nib.Nifti1Pair, nib.GiftiImage))
+
+
+def _is_as_in_its_file(image: Any, path: str) -> bool:
+    """Tell whether nobody has changed an image since it was loaded: its data, its header or its affine."""
+    if not nib.is_proxy(getattr(image, "dataobj", None)) or image.in_memory:
+        return False
+    if not Path(path).exists():
+        return True  # told when it is read
+    stored: Any = nib.load(path)
+    return bool(image.header == stored.header and np.array_equal(image.affine, stored.affine))
 
 
 def _keep(content: bytes, suffix: str) -> str:

@@ -27,7 +27,7 @@ def read_events(path: Path, run: int, n_runs: int) -> pd.DataFrame:
         A table of the run with a heading, as a BIDS ``events.tsv``: tabs, commas, semicolons or blanks
         between the columns, and compressed if the name ends in ``.gz``. Or a paradigm ``.csv`` of pyhrf,
         which has no heading and the columns session, trial type, onset and, if wanted, duration and
-        amplitude (its word for modulation).
+        amplitude (its word for modulation). A column ``session`` of a heading tells the sessions too.
     run : int
         Its number, from 0 on: the session of a paradigm that has several.
     n_runs : int
@@ -49,6 +49,8 @@ def read_events(path: Path, run: int, n_runs: int) -> pd.DataFrame:
         table = _read_paradigm(path, run, n_runs)
     else:
         table = _read(path, separator or "\t")
+        if "session" in table:
+            table = _of_session(path, table, run, n_runs)
     missing = [name for name in _COLUMNS if name not in table]
     if missing:
         raise TreatmentDataError(f"{path}: no column {', '.join(missing)}; found {list(table)}")
@@ -74,23 +76,30 @@ def read_events(path: Path, run: int, n_runs: int) -> pd.DataFrame:
 
 
 def has_sessions(path: Path) -> bool:
-    """Tell whether a file of events is a paradigm, which knows the sessions of several runs."""
-    return _separator(path) is None and ".tsv" not in path.suffixes
+    """Tell whether a file of events knows the sessions of several runs: a paradigm, or by its heading."""
+    separator = _separator(path)
+    if separator is None and ".tsv" not in path.suffixes:
+        return True
+    return "session" in _read(path, separator or "\t")
 
 
 def _separator(path: Path) -> str | None:
     """Return what is between the columns of a table whose first line names them; else None."""
-    opened = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rt", encoding="utf-8-sig") as file:
-            heading = next((line for line in file if line.strip()), "").strip()
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise TreatmentDataError(f"{path} cannot be read: {error}") from error
+    heading = next((line for line in _text(path).splitlines() if line.strip()), "").strip()
     for separator in ("\t", ",", ";", r"\s+"):
         names = [name.strip().strip('"') for name in re.split(separator, heading)]
         if "onset" in names:
             return separator
     return None
+
+
+def _text(path: Path) -> str:
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8-sig") as file:
+            return str(file.read())
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise TreatmentDataError(f"{path} cannot be read: {error}") from error
 
 
 def _tell_unused(path: Path, names: list[str]) -> None:
@@ -142,20 +151,40 @@ def _read(path: Path, separator: str = "\t", header: int | None = 0) -> pd.DataF
 def _read_paradigm(path: Path, run: int, n_runs: int) -> pd.DataFrame:
     table = _read(path, r"\s+", None)
     found = table.shape[1]
-    if found == 3 and all(kind.kind in "iuf" for kind in table.dtypes):  # noqa: PLR2004
+    if found == 3 and _may_be_of_fsl(path, table):  # noqa: PLR2004
         raise TreatmentDataError(
             f"{path} has three columns of numbers, as FSL's files of one condition: give one table with a "
-            "heading, and the columns onset, duration, trial_type and perhaps modulation"
+            "heading, and the columns onset, duration, trial_type and perhaps modulation; or, if they are "
+            'session, trial type and onset, put the trial types in quotes, as in 0 "1" 12.5'
         )
     if not 3 <= found <= len(_PARADIGM):  # noqa: PLR2004  (onsets alone are enough)
         raise TreatmentDataError(
             f"{path}: {found} columns, and a paradigm has {', '.join(_PARADIGM)}"
         )
     table.columns = pd.Index(_PARADIGM[:found])
+    session = _of_session(path, table, run, n_runs)
+    return session if "duration" in session else session.assign(duration=0.0)
+
+
+def _may_be_of_fsl(path: Path, table: pd.DataFrame) -> bool:
+    """Tell whether three columns may be onset, duration and weight, not session, trial type and onset."""
+    if any(kind.kind not in "iuf" for kind in table.dtypes):
+        return False
+    if table.dtypes[0].kind == "f":  # no session is a fraction
+        return True
+    # No condition has two events at once, but sessions have several events.
+    return '"' not in _text(path) and not table[0].duplicated().any()
+
+
+def _of_session(path: Path, table: pd.DataFrame, run: int, n_runs: int) -> pd.DataFrame:
+    """Return the events of one run; the sessions, in their order, are the runs."""
+    if table["session"].isna().any():
+        raise TreatmentDataError(f"{path}: an event has no session")
     sessions = sorted(set(table["session"]))
     if len(sessions) != n_runs:
         raise TreatmentDataError(
-            f"{path}: {len(sessions)} sessions for {n_runs} BOLD runs; give one file for each run"
+            f"{path}: {len(sessions)} sessions for {n_runs} BOLD runs; give one file for each run, or one "
+            "alone that has a session for each"
         )
     session: pd.DataFrame = table[table["session"] == sessions[run]]
-    return session if "duration" in session else session.assign(duration=0.0)
+    return session

@@ -54,6 +54,29 @@ class TestEvents:
         with pytest.raises(TreatmentDataError, match=r"as FSL's files of one condition: give one"):
             subject.data(events=[path, path]).check()
 
+    @pytest.mark.parametrize("text", ["0 1 15\n0 2 30.5\n1 1 3.5\n", '0 "1" 15\n1 "1" 3.5\n'])
+    def test_trial_types_that_are_numbers(self, text: str, subject: Subject) -> None:
+        path = subject.place / "paradigm.csv"
+        path.write_text(text)
+        first, second = subject.data(events=path).design_tables[0]
+        assert first["trial_type"].tolist() == ["1", "2"][: len(first)]
+        assert (first["onset"][0], second["onset"].tolist()) == (15, [3.5])
+
+    def test_a_heading_with_sessions(self, subject: Subject) -> None:
+        path = subject.place / "e.csv"
+        path.write_text("session,onset,duration,trial_type\n0,15,1,a\n0,30,1,b\n1,3.5,1,a\n")
+        first, second = subject.data(events=path).design_tables[0]
+        assert (first["onset"].tolist(), second["onset"].tolist()) == ([15, 30], [3.5])
+        with pytest.raises(TreatmentDataError, match="2 sessions for 1 BOLD runs"):
+            subject.data(events=[path, path]).check()
+
+    def test_events_long_before_the_scans(self, subject: Subject) -> None:
+        path = subject.place / "e.tsv"
+        path.write_text("onset\tduration\ttrial_type\n-90\t1\ta\n-20\t1\ta\n5\t1\ta\n")
+        with pytest.warns(UserWarning, match=r"1 from before -24 s are left out, 1 began"):
+            tables, _ = subject.data(events=[path, path]).design_tables
+        assert tables[0]["onset"].tolist() == [-20.0, 5.0]
+
     def test_a_damaged_file(self, subject: Subject) -> None:
         path = subject.place / "e.tsv.gz"
         path.write_bytes(gzip.compress(b"x" * 10_000)[:20])
@@ -73,7 +96,7 @@ class TestEvents:
         path = subject.place / "e.tsv"
         path.write_text("onset\tduration\ttrial_type\n-3\t1\ta\n5\t1\ta\n180\t1\ta\n500\t1\tb\n")
         with pytest.warns(
-            UserWarning, match=r"e\.tsv: onsets from -3 to 500 s.*2 events after.*1 b"
+            UserWarning, match=r"e\.tsv: onsets from -3 to 500 s.*2 events after.*1 began"
         ):
             tables, _ = subject.data(events=[path, path]).design_tables
         assert tables[0]["onset"].tolist() == [-3.0, 5.0]
@@ -148,6 +171,16 @@ class TestInMemory:
         changed = nib.load(data.bold[0])
         changed.get_fdata()[0] = 5
         assert subject.data(bold=[changed, data.bold[1]]).bold[0] != data.bold[0]
+
+    def test_a_changed_header_or_affine_is_analysed(self, subject: Subject) -> None:
+        data = subject.data()
+        slower = nib.load(data.bold[0])
+        slower.header["pixdim"][4] = 2 * TR
+        moved = nib.load(data.bold[1])
+        moved.affine[0, 3] += 5
+        kept = FmriData.of([slower, moved], data.parcellation, data.events, tr=TR).bold
+        assert nib.load(kept[0]).header["pixdim"][4] == pytest.approx(2 * TR)
+        np.testing.assert_allclose(nib.load(kept[1]).affine, moved.affine)
 
     def test_what_outlives_the_process_needs_files(self, subject: Subject, tmp_path: Path) -> None:
         treatment = ROITreatment(FmriData.of(**in_memory(subject)), None, tmp_path)
