@@ -34,7 +34,8 @@ def _collect_treatments(run: TreatmentRun, *, keep: bool, as_json: bool) -> None
     treatments = run.treatments()
     rows = []
     for name, found in collected.items():
-        write_outputs(treatments.get(name), found)
+        if found.subject.makes_outputs:
+            write_outputs(treatments.get(name), found)
         regions = len(found.subject.roi_ids)
         rows.append(
             {"treatment": name, "regions": regions, "failed": len(found.failures),

@@ -33,6 +33,12 @@ class Subject:
         The file here that its result goes to.
     is_sent : bool
         Whether the jobs bring the result there.
+    makes_outputs : bool
+        Whether the treatment makes files for people of the result, when it is there.
+    outputs : list of str
+        Directories that it writes such files to.
+    identity : dict or None
+        Which analysis it is, where the treatment knows it.
     """
 
     name: str
@@ -44,6 +50,9 @@ class Subject:
     result_path: str
     is_sent: bool
     n_voxels: list[int] | None = None
+    makes_outputs: bool = True
+    outputs: list[str] = field(default_factory=list)
+    identity: dict[str, Any] | None = None
 
 
 @dataclass

@@ -46,7 +46,8 @@ def submit_treatments(
     treatments : dict of str to Treatment
         The analyses by names, of one subject each. They stay as they are.
     local_result_paths : dict of str to path
-        For each the directory here for its result.
+        For each the directory here for its result. Earlier results of this library are replaced there, and no
+        other file: that is an error before anything is sent.
     label : str
         What the jobs are called in common.
     exec_cmd : str or list of str, optional
@@ -150,7 +151,8 @@ def run_soma_workflow(  # noqa: PLR0917  (the original's)
         What to do about regions that failed. In any case the results of the others are brought here. If an
         error is raised, and some regions have finished, the run is kept for ``pyhrf-parallel retry``.
     make_outputs : bool
-        Whether each treatment makes its files for people of the results (its method `output`).
+        Whether each treatment makes its files for people of the results (its method `output`), here or when
+        ``pyhrf-parallel collect`` brings them. If not, its own `output_dir` is neither checked nor written to.
     split_cmd, n_jobs, rois_per_job, resources, retries, result_transfer, local_host, local_user, config
         As in `submit_treatments`.
     progress : bool or callable, optional
@@ -175,7 +177,7 @@ def run_soma_workflow(  # noqa: PLR0917  (the original's)
         raise OptionError(f"on_error must be 'raise' or 'return', got {on_error!r}")
     request = Request(
         label_for_cluster, local_result_pathes, exec_cmd, split_cmd, remote_pathes, rois_per_job,
-        result_transfer, local_host, local_user, n_jobs, retries, resources,
+        result_transfer, local_host, local_user, n_jobs, retries, resources, make_outputs,
     )  # fmt: skip
     configuration = load_configuration(config)
     if server_id is None:

@@ -147,8 +147,27 @@ class KnowsSizes(Protocol):
 class ChecksItself(Protocol):
     """A treatment that can tell, before anything is sent, that it could not succeed."""
 
-    def check(self) -> None:
-        """Raise what is wrong."""
+    def check_analysis(self) -> None:
+        """Raise what is wrong with the data or the model, wherever the results go."""
+
+
+@runtime_checkable
+class LabelsResults(Protocol):
+    """A treatment that knows which analysis its results are of, and where it writes files for people.
+
+    Attributes
+    ----------
+    output_dir : str
+        The directory of these files.
+    """
+
+    output_dir: str
+
+    def check_outputs(self) -> None:
+        """Raise what is wrong with that directory."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the results depend on, so that it can be written as JSON."""
 
 
 @runtime_checkable

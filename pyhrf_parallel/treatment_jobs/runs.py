@@ -43,6 +43,7 @@ from pyhrf_parallel.treatment_jobs.graph import (
     SPLIT,
 )
 from pyhrf_parallel.treatment_jobs.interface import JobSpan, ReadsResults
+from pyhrf_parallel.treatment_jobs.ledger import result_ledger
 from pyhrf_parallel.treatment_jobs.region_files import result_name
 
 #: The file with the treatments themselves, beside the manifest.
@@ -176,7 +177,13 @@ class TreatmentRun(Run):
         merged = self._step(number, MERGE)
         is_here = subject.is_sent and self._step(number, BRING_BACK) is not None
         log = f"{number}-{BRING_BACK}.log" if is_here else ""
-        by_file = {} if merged is None else self._fetch(subject, merged["outputs"], log, progress)
+        by_file: dict[str, Any] = {}
+        if merged is not None:
+            has_outputs = self._step(number, OUTPUT) is not None
+            expected = (
+                self._settle(subject, log) if log else self._bring(subject, has_outputs, progress)
+            )
+            by_file = self._read(subject, merged["outputs"], expected)
         if merged is None and not found.problem:
             found.problem = "its results were not merged"
         sizes: Sequence[int | None] = subject.n_voxels or [None] * len(subject.roi_ids)
@@ -202,23 +209,12 @@ class TreatmentRun(Run):
             found.results.append(nothing if value is None else value)
         if merged is None:
             found.results.clear()
-        if self._step(number, OUTPUT) is not None:
-            self._fetch_outputs(subject, progress)
         found.timeline = list(self._timeline(number, subject, indices))
         return found
 
-    def _fetch(
-        self, subject: Subject, outputs: Sequence[str], log: str, progress: ProgressOption
-    ) -> dict[str, Any]:
-        """Bring the result of a treatment here; return those of its regions, by their files.
-
-        If a job has brought it, `log` is that job's.
-        """
+    def _read(self, subject: Subject, outputs: Sequence[str], expected: str) -> dict[str, Any]:
+        """Return the results of a treatment's regions, by their files."""
         path = Path(subject.result_path)
-        if log:
-            expected = self._connected().read(log).decode(errors="replace").split()[-1]
-        else:
-            expected = self._bring(f"{subject.place}/{RESULT}", path, progress)
         treatment = self.treatments().get(subject.name)
         try:
             if isinstance(treatment, ReadsResults):
@@ -232,42 +228,73 @@ class TreatmentRun(Run):
             ) from error
         return dict(zip(outputs, values, strict=True))
 
-    def _bring(self, source: str, path: Path, progress: ProgressOption) -> str:
-        """Bring a result here, compressed if its name says so; return the checksum of the file here."""
-        if not is_to_be_compressed(path):
-            return self._connected().fetch(source, path, progress)
-        try:
-            with TemporaryDirectory(prefix="pyhrf_parallel_", dir=path.parent) as directory:
-                whole = Path(directory, RESULT)
-                self._connected().fetch(source, whole, progress)
-                compressed = whole.with_name(path.name)
-                compressed.write_bytes(packed(path, whole.read_bytes()))
-                expected = checksum(compressed)
-                compressed.replace(path)
-        except OSError as error:
-            raise TransferError(
-                f"the result did not get to {path}: {error.strerror or error}", path=str(path)
-            ) from error
+    def _settle(self, subject: Subject, log: str) -> str:
+        """Note what a job has brought, whose log is given; return its checksum."""
+        expected = self._connected().read(log).decode(errors="replace").split()[-1]
+        path = Path(subject.result_path)
+        ledger = result_ledger(path, subject.outputs)
+        is_there = path.is_file() and checksum(path) == expected
+        if is_there and not ledger.is_foreign(ledger.path):
+            ledger.note({path: expected}, subject.identity)
+            ledger.finish(subject.identity, self._told(subject))
         return expected
 
-    def _fetch_outputs(self, subject: Subject, progress: ProgressOption) -> None:
-        """Bring what was made there to the directory of the result: a file is there when it is whole."""
-        place = Path(subject.result_path).parent
-        with TemporaryDirectory(prefix="pyhrf_parallel_", dir=place) as directory:
-            archive, made = Path(directory, ARCHIVE), Path(directory, "made")
-            self._connected().fetch(f"{subject.place}/{ARCHIVE}", archive, progress)
-            try:
-                with tarfile.open(archive) as content:
-                    content.extractall(made, filter="data")
-                for path in filter(Path.is_file, sorted(made.rglob("*"))):
-                    target = place / path.relative_to(made)
+    def _bring(self, subject: Subject, has_outputs: bool, progress: ProgressOption) -> str:
+        """Bring a result here, with what was made of it there; return the checksum of its file.
+
+        All is here before the first file is replaced, and none is that is not of earlier results.
+        """
+        path = Path(subject.result_path)
+        ledger = result_ledger(path, subject.outputs)
+        try:
+            with TemporaryDirectory(prefix="pyhrf_parallel_", dir=path.parent) as directory:
+                result = Path(directory, RESULT)
+                self._connected().fetch(f"{subject.place}/{RESULT}", result, progress)
+                if is_to_be_compressed(path):
+                    result.write_bytes(packed(path, result.read_bytes()))
+                files = {path: result}
+                if has_outputs:
+                    files = self._fetch_outputs(subject, Path(directory), progress) | files
+                ledger.check(files)
+                for target in files:
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    path.replace(target)
-            except (OSError, tarfile.TarError) as error:
-                raise TransferError(
-                    f"the outputs of {subject.name!r} did not get to {place}: {error}",
-                    path=str(place),
-                ) from error
+                checksums = {target: checksum(file) for target, file in files.items()}
+                ledger.note(checksums, subject.identity)
+                for target, file in files.items():
+                    file.replace(target)
+        except (OSError, tarfile.TarError) as error:
+            raise TransferError(
+                f"the results of {subject.name!r} did not get to {path}: "
+                f"{getattr(error, 'strerror', None) or error}",
+                path=str(path),
+            ) from error
+        ledger.finish(subject.identity, self._told(subject))
+        return checksums[path]
+
+    def _fetch_outputs(
+        self, subject: Subject, directory: Path, progress: ProgressOption
+    ) -> dict[Path, Path]:
+        """Fetch what was made there; return where each file is to go, and where it is."""
+        archive, made = directory / ARCHIVE, directory / "made"
+        self._connected().fetch(f"{subject.place}/{ARCHIVE}", archive, progress)
+        with tarfile.open(archive) as content:
+            content.extractall(made, filter="data")
+        place = Path(subject.result_path).parent
+        return {
+            place / path.relative_to(made): path
+            for path in sorted(made.rglob("*"))
+            if path.is_file()
+        }
+
+    def _told(self, subject: Subject) -> dict[str, Any]:
+        """Return how a result was made, for people."""
+        return {
+            "treatment": subject.name,
+            "run": self.run_id,
+            "submitted": self.manifest.created,
+            "by": self.manifest.submitted_by,
+            "versions": self.manifest.versions,
+        }
 
     def _step(self, number: int, name: str) -> dict[str, Any] | None:
         """Return what a step has noted at its end; None if it did not end well."""

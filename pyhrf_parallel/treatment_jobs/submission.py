@@ -30,7 +30,8 @@ from pyhrf_parallel.treatment_jobs.checking import check_there
 from pyhrf_parallel.treatment_jobs.collected import Subject
 from pyhrf_parallel.treatment_jobs.estimating import EstimateRegions
 from pyhrf_parallel.treatment_jobs.graph import CONFIG, RESULT, Description
-from pyhrf_parallel.treatment_jobs.interface import ChecksItself, Treatment
+from pyhrf_parallel.treatment_jobs.interface import ChecksItself, LabelsResults, Treatment
+from pyhrf_parallel.treatment_jobs.ledger import result_ledger
 from pyhrf_parallel.treatment_jobs.preview import TreatmentPreview, preview
 from pyhrf_parallel.treatment_jobs.runs import TREATMENTS, TreatmentRun
 from pyhrf_parallel.treatment_jobs.stages import ask_for_memory, make_stage
@@ -60,6 +61,7 @@ class Request:
     n_jobs: int | None = None
     retries: int = 0
     resources: Mapping[str, Any] | None = None
+    make_outputs: bool = True
 
     @property
     def address(self) -> str:
@@ -76,7 +78,9 @@ class Submission:
         _check(treatments, request)
         for treatment in treatments.values():
             if isinstance(treatment, ChecksItself):
-                treatment.check()
+                treatment.check_analysis()
+            if request.make_outputs and isinstance(treatment, LabelsResults):
+                treatment.check_outputs()
         self._treatments = dict(treatments)
         self._request = request
         commands = request.exec_cmd, request.split_cmd
@@ -90,7 +94,21 @@ class Submission:
             raise TreatmentError(
                 "two treatments would write the same result: give each a directory"
             )
+        for s, path in zip(self._staged, self._results, strict=True):
+            result_ledger(path, self._outputs(s.name)).check([], s.inputs.values())
+        made = [
+            path.parent for s, path in zip(self._staged, self._results, strict=True) if s.output
+        ]
+        if len(set(made)) < len(made):
+            raise TreatmentError(
+                "two treatments would write their outputs to the same directory: give each its own"
+            )
         self._base = self._base_plan()
+
+    def _outputs(self, name: str) -> list[str]:
+        """Return the directories that a treatment writes files for people to."""
+        treatment = self._treatments[name]
+        return [treatment.output_dir] if isinstance(treatment, LabelsResults) else []
 
     def preview(self) -> TreatmentPreview:
         """Return what would happen."""
@@ -193,10 +211,12 @@ class Submission:
         start = 0
         for s, what, result in zip(self._staged, described, self._results, strict=True):
             sizes = None if s.roi_shapes is None else [voxels for _, voxels in s.roi_shapes]
+            treatment = self._treatments[s.name]
+            identity = treatment.identity() if isinstance(treatment, LabelsResults) else None
             subjects.append(
                 Subject(
                     s.name, what.label, start, list(s.regions), list(s.regions.values()), what.place,
-                    str(result), is_sent, sizes,
+                    str(result), is_sent, sizes, self._request.make_outputs, self._outputs(s.name), identity,
                 )
             )  # fmt: skip
             start += len(s.regions)

@@ -16,10 +16,10 @@ import pandas as pd
 from pyhrf_parallel.account import user_name
 from pyhrf_parallel.treatment_jobs.failures import OK, last_line
 from pyhrf_parallel.treatment_jobs.interface import JobSpan
+from pyhrf_parallel.treatment_jobs.ledger import Note, write
 from pyhrf_parallel.treatments.estimates import Estimates
 from pyhrf_parallel.treatments.fmri_data import FmriData
 from pyhrf_parallel.treatments.images import Array
-from pyhrf_parallel.treatments.ledger import write
 from pyhrf_parallel.treatments.naming import file_names
 from pyhrf_parallel.treatments.provenance import Identity, input_checksums, name_of
 from pyhrf_parallel.treatments.region import ROIData
@@ -92,22 +92,24 @@ class Outputs:
         tables += [RESPONSES] * (self._responses is not None) + [MAPS] * bool(self._files)
         return [*self._files.values(), *(self._place / name for name in tables)]
 
-    def write(self, told: Mapping[str, Any], timeline: Sequence[JobSpan]) -> None:
+    def write(self, told: Mapping[str, Any], timeline: Sequence[JobSpan], note: Note) -> None:
         """Write the maps, tables of the responses, the regions and the maps, and a page on all of it."""
         for name, path in self._files.items():
             values = self._maps[name]
-            write(path, partial(self._space.save_map, values), 4 * values.size)
+            write(path, partial(self._space.save_map, values), 4 * values.size, note)
         if self._files:
             rows = [(name, path.name) for name, path in self._files.items()]
-            _write_table(self._place / MAPS, pd.DataFrame(rows, columns=pd.Index(["map", "file"])))
+            _write_table(
+                self._place / MAPS, pd.DataFrame(rows, columns=pd.Index(["map", "file"])), note
+            )
         if self._responses is not None:
-            _write_table(self._place / RESPONSES, self._responses)
+            _write_table(self._place / RESPONSES, self._responses, note)
         regions = _regions(self._results)
-        _write_table(self._place / REGIONS, regions)
+        _write_table(self._place / REGIONS, regions, note)
         page = make_report(
             self._data, self._maps, self._responses, regions, dict(told), timeline=timeline
         )
-        _write_text(self._place / REPORT, page)
+        _write_text(self._place / REPORT, page, note)
 
 
 def _maps(
@@ -169,9 +171,9 @@ def tell_provenance(
     }
 
 
-def _write_table(path: Path, table: pd.DataFrame) -> None:
-    _write_text(path, table.to_csv(sep="\t", index=False, na_rep="n/a"))
+def _write_table(path: Path, table: pd.DataFrame, note: Note) -> None:
+    _write_text(path, table.to_csv(sep="\t", index=False, na_rep="n/a"), note)
 
 
-def _write_text(path: Path, text: str) -> None:
-    write(path, lambda part: part.write_text(text, encoding="utf-8"), len(text))
+def _write_text(path: Path, text: str, note: Note) -> None:
+    write(path, lambda part: part.write_text(text, encoding="utf-8"), len(text), note)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+from pyhrf_parallel.compressing import packed
 from pyhrf_parallel.errors import TreatmentError
 from pyhrf_parallel.treatment_jobs.failures import OK
 from pyhrf_parallel.treatment_jobs.interface import JobSpan
+from pyhrf_parallel.treatment_jobs.ledger import PROVENANCE, Ledger, result_ledger, write
 from pyhrf_parallel.treatments.fmri_data import FmriData
-from pyhrf_parallel.treatments.ledger import PROVENANCE, Ledger
 from pyhrf_parallel.treatments.provenance import Identity, differences, identify
 from pyhrf_parallel.treatments.results import (
     Analyser,
@@ -52,8 +54,8 @@ class ResultPlace:
             if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
                 raise TreatmentError(f"{directory} cannot be written to ({existing} does not let)")
 
-    def check(self, data: FmriData, analyser: Analyser) -> Identity:
-        """Check that nothing would be replaced but earlier results; return which analysis this is.
+    def check(self, data: FmriData, analyser: Analyser) -> None:
+        """Check that nothing would be replaced but earlier results.
 
         Raises
         ------
@@ -65,12 +67,7 @@ class ResultPlace:
             from pyhrf_parallel.treatments.outputs import planned_names  # with all that draws
 
             names = planned_names(analyser, data)
-        self._ledger().check(names, data.files)
-        return identify(data, analyser)
-
-    def begin(self, identity: Identity) -> None:
-        """Note that results are to come, and of which analysis: one that was killed is known, too."""
-        self._ledger().claim([self._result], identity)
+        self._ledger().check([self._directory / name for name in names], data.files)
 
     def load_kept(self, data: FmriData, analyser: Analyser) -> dict[int, Result]:
         """Return by regions what an earlier run of the same analysis has found.
@@ -83,8 +80,9 @@ class ResultPlace:
         if not self._result.exists():
             return {}
         earlier, now = self._ledger().earlier, identify(data, analyser)
-        told: list[str] = []
-        for identity in (earlier.get("identity"), earlier.get("unfinished")):
+        known = [earlier.get("identity"), earlier.get("unfinished")]
+        told: list[str] = [] if any(known) else ["nobody has noted which one"]
+        for identity in known:
             if identity is not None:
                 told += differences(identity, now, data)
         if told:
@@ -121,22 +119,24 @@ class ResultPlace:
         from pyhrf_parallel.treatments.outputs import Outputs, tell_provenance
 
         ledger = self._ledger()
-        ledger.check((), data.files, has_result=identity is not None)
         identity = identity or identify(data, analyser)
-        paths = [self._result]
-        ledger.claim(paths, identity)
-        written = dump_results(that_fit(results), self._result)
-        told = tell_provenance(data, analyser, identity, written)
+        written, content = dump_results(that_fit(results))
+        outputs = None
         if self._has_outputs:
             outputs = Outputs(data, written, self._directory, ledger.is_foreign)
-            paths += outputs.paths
-            ledger.claim(paths, identity)
-            outputs.write(told, timeline)
-        ledger.finish(paths, identity, told)
+        paths = [self._result, *(outputs.paths if outputs else ())]
+        ledger.check(paths, data.files)  # again: it may have taken hours
+        note = partial(ledger.note, identity=identity)
+        content = packed(self._result, content)
+        write(self._result, lambda part: part.write_bytes(content), len(content), note)
+        told = tell_provenance(data, analyser, identity, written)
+        if outputs is not None:
+            outputs.write(told, timeline, note)
+        ledger.finish(identity, told)
         return written, [*paths, ledger.path]
 
     def _ledger(self) -> Ledger:
-        with_outputs = self._directory / PROVENANCE
-        alone = self._result.with_name(f"{self._result.name}.{PROVENANCE}")
-        own, other = (with_outputs, alone) if self._has_outputs else (alone, with_outputs)
-        return Ledger(own, self._result, other)
+        alone = result_ledger(self._result, [self._directory])
+        if not self._has_outputs:
+            return alone
+        return Ledger(self._directory / PROVENANCE, self._result, [alone.path])

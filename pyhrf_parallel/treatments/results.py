@@ -10,14 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from pyhrf_parallel.compressing import packed, unpacked
+from pyhrf_parallel.compressing import unpacked
 from pyhrf_parallel.errors import ArgumentTypeError, TreatmentError
 from pyhrf_parallel.files import write_then_rename
 from pyhrf_parallel.treatment_jobs.failures import OK
 from pyhrf_parallel.treatment_jobs.region_files import PROTOCOL, result_path
 from pyhrf_parallel.treatments.estimates import Estimates, checked
 from pyhrf_parallel.treatments.fmri_data import FmriData
-from pyhrf_parallel.treatments.ledger import write
 from pyhrf_parallel.treatments.region import ROIData
 
 Analyser = Callable[[ROIData], Any]
@@ -141,27 +140,18 @@ def _dumps(result: Result) -> bytes:
         return dumped
 
 
-def dump_results(results: Sequence[Result], path: Path) -> list[Result]:
-    """Write the list of results; return it as it was written.
+def dump_results(results: Sequence[Result]) -> tuple[list[Result], bytes]:
+    """Pickle the list of results; return it as it was pickled, and the pickle.
 
     What one region has found and cannot be pickled fails that region.
-
-    Raises
-    ------
-    TreatmentError
-        If it cannot be written, naming the file.
     """
-    written = list(results)
     try:
-        content = pickle.dumps(written, 5)
+        return list(results), pickle.dumps(list(results), 5)
     except Exception:  # of what only a script knows, or of what nobody can pickle
         import cloudpickle
 
-        written = [_or_failed(result) for result in results]
-        content = cloudpickle.dumps(written, 5)
-    content = packed(path, content)
-    write(path, lambda part: part.write_bytes(content), len(content))
-    return written
+        fitting = [_or_failed(result) for result in results]
+        return fitting, cloudpickle.dumps(fitting, 5)
 
 
 def _or_failed(result: Result) -> Result:

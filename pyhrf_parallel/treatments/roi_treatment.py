@@ -17,10 +17,11 @@ from pyhrf_parallel.treatment_jobs.dispatching import finish, submit_treatments
 from pyhrf_parallel.treatment_jobs.failures import Failure, as_error, tell
 from pyhrf_parallel.treatment_jobs.graph import RESULT
 from pyhrf_parallel.treatment_jobs.interface import JobSpan
+from pyhrf_parallel.treatment_jobs.ledger import result_ledger
 from pyhrf_parallel.treatment_jobs.region_files import PROTOCOL, data_name
 from pyhrf_parallel.treatment_jobs.runs import TreatmentRun
 from pyhrf_parallel.treatments.fmri_data import FmriData
-from pyhrf_parallel.treatments.provenance import Identity
+from pyhrf_parallel.treatments.provenance import Identity, identify
 from pyhrf_parallel.treatments.region import ROIData
 from pyhrf_parallel.treatments.region_maps import map_regions
 from pyhrf_parallel.treatments.result_place import ResultPlace
@@ -257,7 +258,6 @@ class ROITreatment:
         how = _MODES[parallel]
         self.check()
         kept = self._place().load_kept(self.fmri_data, self.analyser) if retry_failed else {}
-        self._begin()
         wanted = [roi_id for roi_id in self.fmri_data.roi_ids if roi_id not in kept]
         failed: list[Failure] = []
         found: dict[int, Result] = {}
@@ -283,7 +283,7 @@ class ROITreatment:
             if roi.roi_id not in told
         ]
         if kept:
-            self._retried_path.unlink(missing_ok=True)
+            self._remove_retried()
         if failed:
             raise as_error(
                 tell(self.output_dir, len(results), failed, self.output_dir, hint), failed
@@ -318,7 +318,6 @@ class ROITreatment:
                 "the data are in memory, and whoever collects the results reads them again: write them to "
                 "files, or wait with run('cluster')"
             )
-        self._begin()
         return self._submit(
             n_jobs=n_jobs, rois_per_job=rois_per_job, resources=resources,
             retries=retries, config=config,
@@ -328,6 +327,14 @@ class ROITreatment:
     def _retried_path(self) -> Path:
         """Where the result of a part goes: that of the whole stays until both are one."""
         return self.result_path.with_name(f".retried-{self.result_path.name}")
+
+    def _remove_retried(self) -> None:
+        """Remove the result of a part: it is among the others."""
+        ledger = result_ledger(self._retried_path)
+        if not ledger.is_foreign(self._retried_path):
+            self._retried_path.unlink(missing_ok=True)
+            if not ledger.is_foreign(ledger.path):
+                ledger.path.unlink(missing_ok=True)
 
     def _part(self, wanted: list[int], kept: dict[int, Result]) -> ROITreatment:
         """Return the treatment of some regions; the others have results."""
@@ -398,7 +405,7 @@ class ROITreatment:
         whole.timeline = self.timeline
         all_of_them = [(self._kept | found)[roi_id] for roi_id in whole.fmri_data.roi_ids]
         written = whole.output(all_of_them)
-        self.result_path.unlink(missing_ok=True)
+        whole._remove_retried()  # noqa: SLF001
         return written
 
     def check(self) -> None:
@@ -413,16 +420,30 @@ class ROITreatment:
         """
         if self._is_checked:
             return
-        self._place().check_access()
+        self._place().check_access()  # the fastest first
+        self.check_analysis()
+        self.check_outputs()
+
+    def check_analysis(self) -> None:
+        """Check data and analyser, wherever the results go; see `check`."""
+        if self._is_checked:
+            return
         self.fmri_data.check()
         analyser: Any = self.analyser
         if isinstance(analyser, ChecksData):
             analyser.check(self.fmri_data)
-        self._identity = self._place().check(self.fmri_data, analyser)
+        self._identity = identify(self.fmri_data, analyser)
+
+    def check_outputs(self) -> None:
+        """Check that results may be written to `output_dir`; see `check`."""
+        if self._is_checked:
+            return
+        self._place().check_access()
+        self._place().check(self.fmri_data, self.analyser)
+
+    def identity(self) -> Identity:
+        """Return which analysis this is: what its results depend on."""
+        return self._identity or identify(self.fmri_data, self.analyser)
 
     def _place(self) -> ResultPlace:
         return ResultPlace(Path(self.output_dir), self.result_path, has_outputs=self.make_outputs)
-
-    def _begin(self) -> None:
-        assert self._identity is not None  # noqa: S101  (it was checked)
-        self._place().begin(self._identity)

@@ -175,7 +175,8 @@ class TestWayBack:
             local_host=address, local_user=cluster.user,
         )  # fmt: skip
         assert [value > 0 for _, value, _ in found] == [True, True]
-        (result,) = place.iterdir()
+        result = place / "result.pck"
+        assert {*place.iterdir()} == {result, place / "result.pck.provenance.json"}
         # It was that account that brought it.
         assert result.stat().st_uid != os.getuid()
 

@@ -73,7 +73,7 @@ def differences(config: Path, python27: Path) -> tuple[int, list[str]]:
     as_jobs({"one": PyhrfTreatment.from_xml(config, python=str(python27))}, jobs)
     expected = {path.name: path.read_bytes() for path in serial.iterdir()}
     made = {path.name: path.read_bytes() for path in (jobs / "one").iterdir()}
-    assert made.keys() == expected.keys() | {"result.pck"}
+    assert made.keys() == expected.keys() | {"result.pck", "result.pck.provenance.json"}
     return len(expected), [name for name in sorted(expected) if made[name] != expected[name]]
 
 
@@ -380,7 +380,9 @@ def test_two_subjects_and_the_command(
         "a": 2,
         "b": 2,
     }
-    assert [p.name for p in (tmp_path / "jobs" / "a").iterdir()] == ["result.pck"]
+    assert {p.name for p in (tmp_path / "jobs" / "a").iterdir()} == {
+        "result.pck", "result.pck.provenance.json",
+    }  # fmt: skip
     argv = ["jde", str(vem), "--output", str(tmp_path / "out"), "--python", str(python27)]
     assert run_command(argv) == 0
     assert "2 regions; 35 files are in" in capsys.readouterr().out

@@ -132,8 +132,8 @@ if number == 3:
 
     def test_of_the_split(self, tmp_path: Path) -> None:
         out = tmp_path / "out" / "bad"
-        out.mkdir(parents=True)
-        (out / "result.pck").write_text("of an earlier run")
+        run_here({"bad": table(tmp_path / "bad")}, tmp_path / "out")
+        before = (out / "result.pck").read_bytes()
         treatments = {"bad": table(tmp_path / "bad"), "good": table(tmp_path / "good", 2)}
         treatments["bad"].to_xml = lambda: "./none.csv"  # type: ignore[method-assign]
         with pytest.raises(TreatmentError) as caught:
@@ -147,7 +147,7 @@ if number == 3:
             1,
             2,
         ]
-        assert (out / "result.pck").read_text() == "of an earlier run"
+        assert (out / "result.pck").read_bytes() == before
 
     def test_of_the_merge_and_going_on(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -193,7 +193,7 @@ if number == 3:
         assert "The run was kept: pyhrf-parallel retry" in note
         out.mkdir()
         assert run_command(["collect", "last"]) == 0
-        assert files(out) == ["result.pck"]
+        assert files(out) == ["result.pck", "result.pck.provenance.json"]
 
 
 class TestInterruption:
@@ -365,7 +365,41 @@ class TestKeeping:
         mark.touch()
         assert run_command(["retry", run_id]) == 0
         assert run_command(["collect", run_id]) == 0
-        assert files(tmp_path / "out" / "one") == ["made.txt", "result.pck"]
+        assert files(tmp_path / "out" / "one") == [
+            "made.txt", "result.pck", "result.pck.provenance.json",
+        ]  # fmt: skip
+
+    def test_outputs_that_would_replace_a_file_of_the_users(self, tmp_path: Path) -> None:
+        """Nothing at all is replaced then; files of the same analysis are, the next time."""
+        code = (
+            "import sys, tarfile\n"
+            "with tarfile.open(sys.argv[2], 'w') as file:\n"
+            "    for name in 'abc':\n"
+            "        open(name, 'w').write('made')\n"
+            "        file.add(name, name + '.nii')"
+        )
+        treatment, out = table(tmp_path), tmp_path / "out" / "one"
+        treatment.output_command = lambda *names: [sys.executable, "-c", code, *names]  # type: ignore[attr-defined]
+        out.mkdir(parents=True)
+        (out / "b.nii").write_text("mine")
+        with pytest.raises(TreatmentError, match=r"replace .*b\.nii, which is no result"):
+            run_here({"one": treatment}, tmp_path / "out")
+        assert files(out) == ["b.nii"]
+        assert (out / "b.nii").read_text() == "mine"
+        (out / "b.nii").unlink()
+        assert run_command(["collect", "last"]) == 0
+        for _ in range(2):
+            made = ["a.nii", "b.nii", "c.nii", "result.pck", "result.pck.provenance.json"]
+            assert files(out) == made
+            run_here({"one": treatment}, tmp_path / "out")
+
+    def test_a_result_that_would_replace_what_is_analysed(self, tmp_path: Path) -> None:
+        treatment = table(tmp_path)
+        treatment.result_dump_file = "signals.csv"
+        before = (tmp_path / "signals.csv").read_bytes()
+        with pytest.raises(TreatmentError, match=r"replace .*signals\.csv, which is analysed"):
+            run_here({"one": treatment}, tmp_path, local_result_pathes={"one": tmp_path})
+        assert (tmp_path / "signals.csv").read_bytes() == before
 
     def test_nothing_to_run_again(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         treatments, paths = {"one": table(tmp_path)}, {"one": tmp_path / "out"}

@@ -38,7 +38,7 @@ class TestResults:
         results = run_here({"one": table(tmp_path, 5)}, tmp_path / "out", rois_per_job=rois_per_job)
         assert means(results) == [1, 2, 3, 4, 5]
         assert pickle.loads((tmp_path / "out" / "one" / "result.pck").read_bytes()) == results
-        assert files(tmp_path / "out") == ["one/result.pck"]
+        assert files(tmp_path / "out") == ["one/result.pck", "one/result.pck.provenance.json"]
 
     def test_of_the_last_treatment_or_of_all(self, tmp_path: Path) -> None:
         treatments = {"a": table(tmp_path / "a", 2), "b": table(tmp_path / "b", 3)}
@@ -52,7 +52,7 @@ class TestResults:
         treatment = table(tmp_path, 1)
         treatment.result_dump_file = "/elsewhere/mine.pck"
         run_here({"one": treatment}, tmp_path / "out")
-        assert files(tmp_path / "out") == ["one/mine.pck"]
+        assert files(tmp_path / "out") == ["one/mine.pck", "one/mine.pck.provenance.json"]
 
     def test_without_waiting(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         for name in ("empty", "full"):
@@ -66,7 +66,11 @@ class TestResults:
         assert (tmp_path / "full" / "mine").read_text() == "mine"
         assert run_command(["collect", "last"]) == 0
         assert "empty: 2 regions, 0 failed" in capsys.readouterr().out
-        assert files(tmp_path / "out") == ["empty/result.pck", "full/result.pck"]
+        assert files(tmp_path / "out") == [
+            f"{name}/result.pck{suffix}"
+            for name in treatments
+            for suffix in ("", ".provenance.json")
+        ]
 
     def test_outputs_are_made_on_request(self, tmp_path: Path) -> None:
         treatment = table(tmp_path, 2)
@@ -205,7 +209,7 @@ def test_a_result_that_is_to_be_compressed(tmp_path: Path, home: Path) -> None:
     treatment.result_dump_file = "dump.pck.gz"
     found = run_here({"one": treatment}, tmp_path / "out")
     assert means(found) == [1, 2, 3]
-    assert files(tmp_path / "out" / "one") == ["dump.pck.gz"]
+    assert files(tmp_path / "out" / "one") == ["dump.pck.gz", "dump.pck.gz.provenance.json"]
     with gzip.open(tmp_path / "out" / "one" / "dump.pck.gz") as file:
         assert means(pickle.load(file)) == [1, 2, 3]
 

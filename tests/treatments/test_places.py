@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyhrf_parallel import TreatmentError, submit_treatments
+from pyhrf_parallel import TreatmentError, run_soma_workflow, submit_treatments
 from pyhrf_parallel.commands.cli import run as run_command
 from pyhrf_parallel.treatments import (
     Estimates,
@@ -189,6 +189,143 @@ class TestReplacing:
         assert len(ROITreatment(subject.data(), analyses.mean_signal, tmp_path / "out").run()) == 3
 
 
+class TestResultsElsewhere:
+    """The result goes where the caller says, and not to the output_dir of the treatment."""
+
+    @pytest.fixture
+    def out(self, tmp_path: Path) -> Path:
+        place = tmp_path / "out"
+        place.mkdir()
+        return place
+
+    def run(self, treatment: ROITreatment, out: Path, **options: Any) -> list[Any]:
+        found: list[Any] = run_soma_workflow(
+            {"a": treatment}, None, None, None, None, None, None, {"a": out}, "L", True, **options
+        )
+        return found
+
+    @pytest.mark.parametrize("name", ["result.pck", "result.pck.provenance.json"])
+    def test_a_file_of_the_users(
+        self, name: str, out: Path, subject: Subject, tmp_path: Path
+    ) -> None:
+        (out / name).write_text("mine")
+        treatment = ROITreatment(subject.data(), never, tmp_path / "other")
+        with pytest.raises(TreatmentError, match=rf"replace .*{name}, which is no result"):
+            submit_treatments({"a": treatment}, {"a": out})
+        with pytest.raises(TreatmentError, match=rf"replace .*{name}, which is no result"):
+            self.run(treatment, out, dry_run=True)
+        assert content(out) == {name: b"mine"}
+
+    def test_a_file_that_came_during_the_run(
+        self, out: Path, subject: Subject, tmp_path: Path
+    ) -> None:
+        treatment = ROITreatment(subject.data(), analyses.mean_signal, tmp_path / "other")
+        with submit_treatments({"a": treatment}, {"a": out}) as run:
+            (out / "result.pck").write_text("mine")
+            with pytest.raises(TreatmentError, match=r"replace .*result\.pck, which is no result"):
+                run.results()
+            assert content(out) == {"result.pck": b"mine"}
+            (out / "result.pck").rename(out / "mine")
+            assert len(run.results()["a"]) == 3
+            run.clean()
+        assert (out / "mine").read_text() == "mine"
+
+    def test_the_same_call_twice_and_another_analysis(self, out: Path, subject: Subject) -> None:
+        """The provenance is always that of the result, and no other analysis goes on with it."""
+        data = subject.data()
+        ROITreatment(data, GLMAnalyser(), out).run()
+        treatment = ROITreatment(data, analyses.mean_signal, out)
+        for _ in range(2):
+            self.run(treatment, out)
+            assert {*content(out)} == {"result.pck", "result.pck.provenance.json"}
+        told = json.loads((out / "result.pck.provenance.json").read_text())
+        assert told["identity"]["analyser"]["name"] == "mean_signal"
+        with pytest.raises(TreatmentError, match="the analyser was mean_signal, and is GLM"):
+            ROITreatment(data, GLMAnalyser(), out).run(retry_failed=True)
+        treatment.run(retry_failed=True)
+        assert not (out / "result.pck.provenance.json").exists()
+
+    def test_an_output_dir_that_is_not_written_to(
+        self, out: Path, subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        place = tmp_path / "here"
+        place.mkdir()
+        monkeypatch.chdir(place)
+        mine = {"report.html": b"mine", "result.pck": b"mine"}
+        for name, text in mine.items():
+            (place / name).write_bytes(text)
+        treatment = ROITreatment(subject.data(), analyses.mean_signal)
+        assert len(self.run(treatment, out)) == 3
+        with pytest.raises(TreatmentError, match=r"replace .*here.*, which is no result"):
+            self.run(treatment, out, make_outputs=True)
+        run_soma_workflow(
+            {"a": treatment}, None, None, None, None, None, None, {"a": out}, "LABEL", False
+        )
+        assert run_command(["collect", "last"]) == 0
+        assert content(place) == mine
+
+    def test_a_result_in_another_directory_than_its_maps(
+        self, subject: Subject, tmp_path: Path
+    ) -> None:
+        result = tmp_path / "results" / "one.pck"
+        for how in ("cluster", "cluster", None):
+            treatment = ROITreatment(
+                subject.data(), analyses.mean_signal, tmp_path / "maps", result_dump_file=result
+            )
+            treatment.run(how)
+            assert {*content(result.parent)} == {"one.pck"}
+            assert "mean.nii.gz" in content(tmp_path / "maps")
+
+
+class TestFilesThatAreNotKnown:
+    def test_one_that_was_never_written(
+        self, subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An analysis was going to write it and was killed; the user has put one there."""
+        from pyhrf_parallel.treatments import outputs
+
+        treatment = ROITreatment(subject.data(), analyses.mean_signal, tmp_path / "out")
+        with monkeypatch.context() as patched:
+
+            def killed(*args: Any) -> None:
+                raise KeyboardInterrupt
+
+            patched.setattr(outputs, "_write_table", killed)
+            with pytest.raises(KeyboardInterrupt):
+                treatment.run()
+        (tmp_path / "out" / "regions.tsv").write_text("mine")
+        with pytest.raises(TreatmentError, match=r"regions\.tsv, which is no result"):
+            treatment.run()
+        assert (tmp_path / "out" / "regions.tsv").read_text() == "mine"
+
+    def test_one_that_came_during_the_analysis(self, subject: Subject, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        out.mkdir()
+
+        def analyse(roi: ROIData) -> int:
+            (out / "regions.tsv").write_text("mine")
+            return 1
+
+        with pytest.raises(TreatmentError, match=r"regions\.tsv, which is no result"):
+            ROITreatment(subject.data(), analyse, out).run()
+        assert content(out) == {"regions.tsv": b"mine"}
+
+    def test_results_of_the_version_that_listed_no_files(
+        self, subject: Subject, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out"
+        out.mkdir()
+        told = {"analyser": "GLMAnalyser()", "versions": {"pyhrf_parallel": "0.1.0"}}
+        (out / "provenance.json").write_text(json.dumps(told))
+        (out / "result.pck").write_text("old")
+        before = content(out)
+        with pytest.raises(
+            TreatmentError, match=r"provenance\.json, which tells of results of an ear"
+        ):
+            ROITreatment(subject.data(), never, out).run()
+        assert content(out) == before
+
+
 class TestRetrying:
     @pytest.fixture
     def failed(self, subject: Subject, tmp_path: Path) -> ROITreatment:
@@ -229,13 +366,23 @@ class TestRetrying:
         with pytest.raises(TreatmentError, match=r"length was 8, and is 10"):
             other.run(retry_failed=True)
 
-    def test_an_analysis_that_was_killed(self, subject: Subject, tmp_path: Path) -> None:
-        """It may have brought results of its own."""
+    def test_an_analysis_that_was_killed(
+        self, subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It has replaced some files, and not all."""
+        from pyhrf_parallel.treatments import outputs
+
         data = subject.data()
         ROITreatment(data, analyses.mean_signal, tmp_path / "out").run()
         other = ROITreatment(data, GLMAnalyser(), tmp_path / "out")
-        other.check()
-        other._begin()
+        with monkeypatch.context() as patched:
+
+            def killed(*args: Any) -> None:
+                raise KeyboardInterrupt
+
+            patched.setattr(outputs, "tell_provenance", killed)
+            with pytest.raises(KeyboardInterrupt):
+                other.run()
         for analyser in (analyses.mean_signal, GLMAnalyser()):
             with pytest.raises(TreatmentError, match="of another analysis"):
                 ROITreatment(data, analyser, tmp_path / "out").run(retry_failed=True)

@@ -1,0 +1,256 @@
+"""Which files of a directory are an analysis's own: those may be replaced, and no others."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pyhrf_parallel.errors import TreatmentError
+from pyhrf_parallel.files import checksum
+
+PROVENANCE = "provenance.json"
+_AUTHOR = "pyhrf_parallel"
+
+#: How the names of outputs end that are replaced as a whole; lists of results have any other name.
+_OUTPUTS = (".nii.gz", ".nii", ".gii", ".tsv", ".json", ".html")
+
+
+class Ledger:
+    """The file that says how results were made, and which files belong to them.
+
+    A file belongs to them if it is listed with the checksum that it has: a name alone says nothing of who has
+    written what is there.
+
+    Parameters
+    ----------
+    path : Path
+        The file itself: JSON.
+    result : Path
+        The list of results, which is replaced, but never removed.
+    others : iterable of Path
+        Where other ledgers may be: those that list the same `result` count, and end when this one has results.
+    """
+
+    def __init__(self, path: Path, result: Path, others: Iterable[Path] = ()) -> None:
+        self._path = path
+        self._result = result
+        self._told = _read(path)
+        found = {other: _read(other) for other in others if other != path}
+        self._others = {p: told for p, told in found.items() if str(result) in _files(p, told)}
+        self._noted: dict[str, str] = {}  # by this very analysis
+
+    @property
+    def path(self) -> Path:
+        """The file itself."""
+        return self._path
+
+    @property
+    def earlier(self) -> dict[str, Any]:
+        """What is known of the analysis that has left the result; empty if nothing is."""
+        if self._result.is_file():
+            digest = checksum(self._result)
+            for path, told in {self._path: self._told, **self._others}.items():
+                if digest in _files(path, told).get(str(self._result), []):
+                    return told
+        return {}
+
+    def check(self, paths: Iterable[Path], inputs: Iterable[str | Path] = ()) -> None:
+        """Check that files may be written.
+
+        Parameters
+        ----------
+        paths : iterable of Path
+            The files, besides the ledger itself and the result.
+        inputs : iterable of path
+            The files that are analysed.
+
+        Raises
+        ------
+        TreatmentError
+            If one would replace an input, or a file that no earlier analysis has left here as it is.
+        """
+        read = {os.path.realpath(path) for path in inputs}
+        for path in [self._path, self._result, *paths]:
+            if os.path.realpath(path) in read:
+                raise TreatmentError(
+                    f"the results would replace {path}, which is analysed: take another directory for them"
+                )
+            if self.is_foreign(path):
+                raise TreatmentError(
+                    f"the results would replace {path}, which {self._why(path)}: move it away, or take another "
+                    "directory or result_dump_file for them"
+                )
+        for path in map(Path, self._own()):
+            if os.path.realpath(path) in read:
+                raise TreatmentError(
+                    f"{path} is analysed, and belongs to the earlier results in {self._path.parent}, which "
+                    "would be replaced: take another directory for the new ones"
+                )
+
+    def is_foreign(self, path: Path) -> bool:
+        """Tell whether there is a file that must stay as it is."""
+        if not os.path.lexists(path):
+            return False
+        if path == self._path:
+            return not self._told
+        return not path.is_file() or checksum(path) not in self._own().get(str(path), [])
+
+    def _why(self, path: Path) -> str:
+        """Say why a file is foreign."""
+        if self._own().get(str(path)):
+            return "has been changed since an analysis has written it"
+        if path.name.endswith(PROVENANCE) and _is_of_old_version(path):
+            return (
+                "tells of results of an earlier version of this library, which did not note what belongs to "
+                "them: they are not replaced, since they may have been changed"
+            )
+        return "is no result of an earlier analysis that is known here"
+
+    def note(self, files: Mapping[Path, str], identity: Mapping[str, Any] | None) -> None:
+        """Note files by their checksums, just before they get their names: whatever happens, they are known.
+
+        Parameters
+        ----------
+        files : dict of Path to str
+            Their SHA-256.
+        identity : dict, optional
+            The analysis that they are of, if that is known.
+        """
+        listed = self._own()
+        for path, digest in files.items():
+            listed[str(path)] = [
+                *listed.get(str(path), []),
+                digest,
+            ]  # until then, the earlier one is there
+            self._noted[str(path)] = digest
+        told = self._told or {"identity": None}
+        self._write(told | {"unfinished": identity or {}}, listed)
+
+    def finish(self, identity: Mapping[str, Any] | None, told: Mapping[str, Any]) -> None:
+        """Note how the files were made that were noted; remove what earlier results have besides them."""
+        lists: dict[str, list[str]] = {}
+        for path, digests in self._own().items():
+            if path in self._noted:
+                continue
+            if not path.endswith(_OUTPUTS):  # a list of results that was given another name to stay
+                lists[path] = digests
+            elif Path(path).parent == self._path.parent and not self.is_foreign(Path(path)):
+                Path(path).unlink(missing_ok=True)
+        content = {k: v for k, v in told.items() if k != "unfinished"} | {"identity": identity}
+        self._write(content, lists | {path: [digest] for path, digest in self._noted.items()})
+        for other, known in self._others.items():
+            is_beside = other.parent == self._path.parent
+            if is_beside or set(_files(other, known)) <= {str(self._result)}:
+                other.unlink(missing_ok=True)
+        self._others = {}
+
+    def _own(self) -> dict[str, list[str]]:
+        """Return the checksums that files of earlier results may have, by their paths."""
+        own: dict[str, list[str]] = {}
+        for ledger, told in {**self._others, self._path: self._told}.items():
+            for path, digests in _files(ledger, told).items():
+                own[path] = list(dict.fromkeys([*own.get(path, []), *digests]))
+        return own
+
+    def _write(self, told: Mapping[str, Any], files: Mapping[str, list[str]]) -> None:
+        place = self._path.parent
+        place.mkdir(parents=True, exist_ok=True)
+        names = {
+            os.path.relpath(path, place) if Path(path).is_relative_to(place) else path: (
+                digests[0] if len(digests) == 1 else digests
+            )
+            for path, digests in files.items()
+        }
+        content = {"written_by": _AUTHOR} | dict(told) | {"files": names}
+        self._told = content
+        text = json.dumps(content, indent=2)
+        write(self._path, lambda part: part.write_text(text, encoding="utf-8"), len(text))
+
+
+def result_ledger(result: Path, outputs: Iterable[str | Path] = ()) -> Ledger:
+    """Return the ledger beside a list of results, for one that comes without other files.
+
+    Parameters
+    ----------
+    result : Path
+        The list.
+    outputs : iterable of path
+        Directories that earlier analyses of the same treatment may have written other files to.
+    """
+    others = [Path(place) / PROVENANCE for place in (result.parent, *outputs)]
+    return Ledger(result.with_name(f"{result.name}.{PROVENANCE}"), result, dict.fromkeys(others))
+
+
+Note = Callable[[Mapping[Path, str]], None]
+
+
+def write(path: Path, save: Callable[[Path], object], size: int, note: Note | None = None) -> Path:
+    """Save under a temporary name of the same kind first: a file with its real name is complete.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    save : callable
+        Saves it under the name that it is given.
+    size : int
+        How many bytes it has, about.
+    note : callable, optional
+        Notes its checksum before it gets its real name.
+
+    Raises
+    ------
+    TreatmentError
+        If it cannot be written, as on a full disk: saying how many bytes it has, about, and are free.
+    """
+    part = path.with_name(f".part-{os.getpid()}{''.join(path.suffixes[-2:])}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(part)
+        if note is not None:
+            note({path: checksum(part)})
+        part.replace(path)
+    except OSError as error:
+        free = ""
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+            free = f", and {shutil.disk_usage(path.parent).free / 1e6:.3g} MB are free there"
+        raise TreatmentError(
+            f"{path} cannot be written: {error.strerror or error} (it has about {size / 1e6:.3g} MB{free})"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    is_ours = isinstance(content, dict) and content.get("written_by") == _AUTHOR
+    return content if is_ours and isinstance(content.get("files"), dict) else {}
+
+
+def _is_of_old_version(path: Path) -> bool:
+    """Tell whether a file is the provenance of version 0.1.0 as it was first, which lists no files."""
+    with suppress(OSError, ValueError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        versions = content.get("versions") if isinstance(content, dict) else None
+        return isinstance(versions, dict) and _AUTHOR in versions
+    return False
+
+
+def _files(path: Path, told: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the checksums that a ledger lists, by paths: several of what was being replaced."""
+    return {
+        str(path.parent / name): [
+            d for d in (listed if isinstance(listed, list) else [listed]) if d
+        ]
+        for name, listed in told.get("files", {}).items()
+    }
