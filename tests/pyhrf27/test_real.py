@@ -256,7 +256,7 @@ def test_a_region_that_is_killed_is_tried_again(
         (place / name).chmod(0o755)
     argv = ["jde", str(vem), "-o", str(tmp_path / "out"), "--python", str(place / "python")]
     assert run_command([*argv, "--n-jobs", "1", "--retries", "1"]) == 0
-    assert "2 regions; 35 files are in" in capsys.readouterr().out
+    assert "2 regions; 36 files are in" in capsys.readouterr().out
     assert (tmp_path / "homes").read_text().split() == [".home"] * 3
     # And without: it is lost, and can be run again.
     (tmp_path / "killed").rmdir()
@@ -385,7 +385,7 @@ def test_two_subjects_and_the_command(
     }  # fmt: skip
     argv = ["jde", str(vem), "--output", str(tmp_path / "out"), "--python", str(python27)]
     assert run_command(argv) == 0
-    assert "2 regions; 35 files are in" in capsys.readouterr().out
+    assert "2 regions; 36 files are in" in capsys.readouterr().out
     # What stands in the way of an image costs nothing but the way.
     (tmp_path / "again" / "jde_vem_hrf.nii").mkdir(parents=True)
     argv[argv.index("--output") + 1] = str(tmp_path / "again")
