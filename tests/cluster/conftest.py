@@ -64,11 +64,15 @@ def configured(
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.chdir(places[1])
     yield client_home
-    assert [str(p) for place in places for p in place.rglob("*")] == []
-    assert [p for p in (client_home / ".local").rglob("*") if p.is_file()] == []
-    wait_for(lambda: not cluster.processes(), 15, "the end of all processes on the cluster")
-    assert cluster.files() == []
-    wait_for(lambda: cluster.jobs() == [], 15, "the end of all jobs")
+    try:
+        assert [str(p) for place in places for p in place.rglob("*")] == []
+        assert [p for p in (client_home / ".local").rglob("*") if p.is_file()] == []
+        wait_for(lambda: not cluster.processes(), 15, "the end of all processes on the cluster")
+        assert cluster.files() == []
+        wait_for(lambda: cluster.jobs() == [], 15, "the end of all jobs")
+    except BaseException:
+        cluster.tidy()
+        raise
 
 
 @pytest.fixture

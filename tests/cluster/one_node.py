@@ -261,16 +261,28 @@ class OneNode:
 
     # ---- tear-down ----------------------------------------------------------------------------
 
-    def down(self) -> None:
+    def tidy(self) -> None:
+        """End and remove what a failed test has left: the tests after it are not to fail for that."""
+        self._end_all()
+        for path in sorted(map(Path, self.files()), reverse=True):  # what is in a directory first
+            with suppress(OSError):
+                path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+
+    def _end_all(self) -> None:
+        """End all jobs and processes of the account, with SSH sessions that hang."""
         self.command("scancel", "-u", self.user)
-        self.slurm.down()
-        stop(self.base / "munge" / "pid", "munged")
-        stop(self.base / "sshd.pid", "sshd")
-        everything = "ps", "-o", "pid=", "-u", self.user  # with SSH sessions that hang
+        everything = "ps", "-o", "pid=", "-u", self.user
         for pid in self.command(*everything).split():
             with suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
-        wait_for(lambda: not self.command(*everything).strip(), 10, "no process")  # userdel asks
+        wait_for(lambda: not self.command(*everything).strip(), 10, "no process")
+
+    def down(self) -> None:
+        self._end_all()  # userdel asks for that
+        self.slurm.down()
+        stop(self.base / "munge" / "pid", "munged")
+        stop(self.base / "sshd.pid", "sshd")
+        self._end_all()
         run("userdel", self.user)
         shutil.rmtree(self.base, ignore_errors=True)
 

@@ -125,6 +125,7 @@ class Slurm:
                 if process.name() != "slurmstepd" or process.cwd() != str(self.place):
                     continue
                 if log in str(process.open_files()):
+                    process.suspend()  # a dead node does not report the end of its jobs
                     for one in [*process.children(recursive=True), process]:
                         one.kill()
 
