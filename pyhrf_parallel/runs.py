@@ -15,7 +15,7 @@ from pyhrf_parallel.cluster.manifests import (
     load_manifest,
 )
 from pyhrf_parallel.configuration import Configuration
-from pyhrf_parallel.errors import RemoteException, RunNotFoundError
+from pyhrf_parallel.errors import RemoteException, RunNotFoundError, SubmissionError
 from pyhrf_parallel.progress import ProgressOption, reporting
 from pyhrf_parallel.tasks import Options, Outcomes, Work
 
@@ -30,6 +30,7 @@ _STOPPED = (
     "pyhrf-parallel cancel {0} ends what it has left"
 )
 _REVIVAL = 20.0  # seconds without news after which the engine is looked after
+_HOPELESS = 3  # engines in a row that have ended without a word
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,7 @@ class Run:
         deadline = None if timeout is None else time.monotonic() + timeout
         began = news = time.monotonic()
         last: object = None
+        revived = 0
         while True:
             state = self._look()
             if (state and state.phase == "cancelled") or self._is_over(state, -1):
@@ -187,9 +189,14 @@ class Run:
                 return True
             now = time.monotonic()
             if (self._outcomes.settled, state) != last:
-                last, news = (self._outcomes.settled, state), now
+                last, news, revived = (self._outcomes.settled, state), now, 0
             elif now - news > _REVIVAL:
-                self._connected().revive()
+                revived += self._connected().revive()
+                if revived == _HOPELESS:
+                    raise SubmissionError(
+                        f"The engine of run {self.run_id} has ended {_HOPELESS} times without a word (a full disk, "
+                        f"or a limit of the account?): pyhrf-parallel logs {self.run_id}"
+                    )
                 news = now
             if deadline is not None and now >= deadline:
                 return False

@@ -21,11 +21,12 @@ import time
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from pyhrf_parallel.cluster import slurm, soma
 from pyhrf_parallel.cluster.jobs import JobTable
-from pyhrf_parallel.cluster.layout import EARLIER, ENGINE_LOG, RECORDS, JobRow, Plan, State
+from pyhrf_parallel.cluster.layout import EARLIER, ENGINE_LOG, RECORDS, STATE, JobRow, Plan, State
 from pyhrf_parallel.cluster.stages import Job, StageRun, WholeMap, make_stages
 from pyhrf_parallel.cluster.takeover import Takeover, find_tasks
 from pyhrf_parallel.files import checksum, remove_directory
@@ -37,7 +38,7 @@ from pyhrf_parallel.worker import PAYLOAD, describe_death, read_log_tail
 
 _LATE = 20.0  # seconds that a shared file system may need to show a file
 _HOPELESS = 2  # rounds in a row in which no job ran a task
-#: Given back when something goes wrong: on a full disk, even that could not be said.
+#: A file into which the last word is written: a full disk has no room for another.
 _RESERVE, _RESERVED = Path("reserve"), 64 << 10  # bytes
 
 
@@ -161,6 +162,8 @@ class Engine:
         index, _ = find_tasks(job)
         if row.exit_value == 0 or index < 0 or self._ledger.is_settled(index):
             return
+        if index >= self._ledger.limit:  # not needed any more: the job was stopped for that
+            return
         if self._takeover.excuses(index, row):
             return
         self._deaths[index] = self._deaths.get(index, 0) + 1
@@ -190,20 +193,21 @@ class Engine:
         """Stop all jobs that have not ended, and say so."""
         self.cancel_jobs()
         self._read()
-        self._state("running").cancelled().write(Path())
+        self.state("running").cancelled().write(Path())
 
     def cancel_jobs(self) -> None:
         """Stop all jobs that have not ended."""
         self._table.cancel()
 
-    def say(self, phase: str, error: str = "") -> None:
+    def say(self, phase: str) -> None:
         """Write the state down, if it is new."""
-        state = self._state(phase, error)
+        state = self.state(phase)
         if state != self._written:
             state.write(Path())
             self._written = state
 
-    def _state(self, phase: str, error: str = "") -> State:
+    def state(self, phase: str, error: str = "") -> State:
+        """Return how the run is doing."""
         return State(
             phase, os.getpid(), os.uname().nodename, error,
             self._ledger.settled, self._ledger.failed, list(self._table.rows.values()),
@@ -221,6 +225,19 @@ def _describe_end(row: JobRow) -> str:
 def _check_payload(plan: Plan) -> None:
     if plan.checksum and checksum(PAYLOAD) != plan.checksum:
         raise RuntimeError("The payload is not what was sent (wrong checksum)")
+
+
+def _write_last(state: State) -> None:
+    """Write why the run has failed, also on a disk that has no room, and on which others write."""
+    content = state.dumps()
+    if len(content) > _RESERVED:
+        content = replace(state, jobs=[]).dumps()
+    try:
+        with _RESERVE.open("r+b") as file:
+            file.write(content.ljust(_RESERVED))
+        _RESERVE.replace(STATE)
+    except OSError:  # there was no room for it from the beginning
+        state.write(Path())
 
 
 def _die_with_parent() -> None:
@@ -260,16 +277,15 @@ def main() -> None:
         else:
             State("cancelled", *here).write(Path())
     except BaseException as error:
-        _RESERVE.unlink(missing_ok=True)
         with suppress(OSError):
             traceback.print_exc()
-        reason = f"{error}" or type(error).__name__
+        state = State("failed", *here, f"{error}" or type(error).__name__)
         if engine is not None:
             with suppress(Exception):
                 engine.cancel_jobs()
-            engine.say("failed", reason)
-        else:
-            State("failed", *here, reason).write(Path())
+            with suppress(Exception):
+                state = engine.state("failed", state.error)
+        _write_last(state)
     if plan.attached:  # the parent reads what there is, and then kills this process
         threading.Event().wait()
     os._exit(0)  # the engine's threads would not let the interpreter end

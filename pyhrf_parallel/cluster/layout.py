@@ -240,7 +240,11 @@ class State:
 
     def write(self, directory: Path) -> None:
         """Write the state to a run's directory."""
-        write_then_rename(directory / STATE, json.dumps(asdict(self)).encode())
+        write_then_rename(directory / STATE, self.dumps())
+
+    def dumps(self) -> bytes:
+        """Return the state as JSON."""
+        return json.dumps(asdict(self)).encode()
 
     def cancelled(self) -> Self:
         """Return the state of a run that has been stopped, with all jobs that had not ended."""

@@ -147,7 +147,11 @@ def start(directory: str, *options: str) -> dict[str, Any]:
         start_new_session=True,
     )
     started = find_start(engine.pid) or "gone"
-    (place / PID).write_text(f"{engine.pid} {started} {os.uname().nodename}")
+    try:
+        (place / PID).write_text(f"{engine.pid} {started} {os.uname().nodename}")
+    except OSError:  # a full disk; nobody would know of it
+        kill_tree(engine.pid)
+        raise
     return {"pid": engine.pid}
 
 

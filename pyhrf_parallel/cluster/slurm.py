@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 # States of `scontrol` that have an equal among those that soma-workflow knows.
@@ -279,6 +280,16 @@ class Commands:
             self.call(["scancel", *job_ids])
 
 
+def _run_directly(script: Path) -> None:
+    """Let a script run its command itself, which the adapter starts with srun.
+
+    An srun for which the controller goes away as it starts waits for ever; and it would run the command as
+    often as the job has tasks (``--ntasks``).
+    """
+    head, _, command = script.read_text().rpartition("\nsrun ")
+    script.write_text(f"{head}\nexec {command}")
+
+
 def adapt(commands: Commands) -> None:
     """Let soma-workflow's Slurm adapter, in this process, ask and submit through `commands`."""
     from soma_workflow.schedulers import slurm_scheduler
@@ -298,6 +309,7 @@ def adapt(commands: Commands) -> None:
         self.outputPath = self.errorPath = f"./{self.jobName}.%j{_LOG}"
         # In the run's directory, which goes with the run; the adapter's own place is /tmp.
         script = script_file or self.build_slurm_script(f"./{self.jobName}.sh")
+        _run_directly(Path(script))
         return commands.submit(self.jobName, self.sbatch_command(script))
 
     slurm_scheduler.SlurmScheduler.get_job_extended_status = extended_status

@@ -193,10 +193,12 @@ class TestTheOtherSide:
             "scheduler": "local_basic",
         }
         yield disk, {"parallel-cluster": settings}
-        assert list(disk.iterdir()) == []
-        wait_for(lambda: not cluster.processes(), 15, "the end of what runs there")
-        subprocess.run(["umount", disk], check=True)
-        disk.rmdir()
+        try:
+            assert list(disk.iterdir()) == []
+            wait_for(lambda: not cluster.processes(), 15, "the end of what runs there")
+        finally:
+            subprocess.run(["umount", "--lazy", disk], check=True)
+            disk.rmdir()
 
     @once
     def test_a_disk_too_small(self, small_disk: tuple[Path, Any]) -> None:
@@ -215,12 +217,14 @@ class TestTheOtherSide:
         place = str(disk / "others")
 
         def fill(i: int) -> int:
+            """Take what room there is, also what is given back meanwhile."""
+            deadline = time.monotonic() + 1 + i
             with Path(place).open("ab", buffering=0) as file:
-                try:
-                    while file.write(bytes(1 << 10)):
-                        pass
-                except OSError:
-                    time.sleep(1)
+                while time.monotonic() < deadline:
+                    try:
+                        file.write(bytes(1 << 10))
+                    except OSError:
+                        time.sleep(0.001)
             return i
 
         try:

@@ -96,6 +96,18 @@ def test_tasks_of_a_job_in_the_queue_again(n_jobs: int, cluster: OneNode, config
         run.clean()
 
 
+def test_a_job_that_asks_for_room_for_several_processes(
+    cluster: OneNode, configured: Path, tmp_path: Path
+) -> None:
+    """It still runs each of its tasks once."""
+    config = configured / ".pyhrf" / "config.cfg"
+    config.write_text(f"{config.read_text()}native_specification = --nodes=2 --ntasks=2\n")
+    with submit_map(cases.count_and_exit, [(tmp_path, i, -1) for i in range(4)], n_jobs=1) as run:
+        assert run.results() == [*range(4)]
+        run.clean()
+    assert sorted(path.name.partition("-")[0] for path in tmp_path.iterdir()) == [*"0123"]
+
+
 def test_a_job_that_waits_says_why(cluster: OneNode, capsys: pytest.CaptureFixture[str]) -> None:
     with submit_map(time.sleep, [(300,)] * MANY, n_jobs=MANY) as run:
         jobs_that_run(run, 3)

@@ -118,6 +118,16 @@ class LateForTheSecond:
         time.sleep(30)
 
 
+def meet(directory: Path, i: int) -> None:
+    """Fail as soon as the second task runs, which does not end."""
+    if i:
+        (directory / "began").touch()
+        time.sleep(300)
+    while not (directory / "began").exists():
+        time.sleep(0.05)
+    raise ValueError(i)
+
+
 def stubborn(i: int, bad: int) -> int:
     """Run too long without a chance to be interrupted from Python."""
     if i == bad:

@@ -19,9 +19,13 @@ from pyhrf_parallel import (
     NotShippableError,
     RemoteException,
     RunNotFoundError,
+    SubmissionError,
     TaskLostError,
+    runs,
     submit_map,
 )
+from pyhrf_parallel.cluster.following import read_state
+from pyhrf_parallel.cluster.layout import PLAN
 from pyhrf_parallel.cluster.manifests import list_runs
 from pyhrf_parallel.commands.main import main
 from tests.conftest import files_in
@@ -163,4 +167,23 @@ def test_an_engine_that_is_killed(home: Path, monkeypatch: pytest.MonkeyPatch) -
             int(Path(run.manifest.directory, "engine.pid").read_text().split()[0]), signal.SIGKILL
         )
         assert run.results() == [None]
+        run.clean()
+
+
+def test_an_engine_that_never_says_a_word(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is started again, and not for ever."""
+    monkeypatch.setattr(runs, "_REVIVAL", 0.2)
+    with submit_map(time.sleep, [(60,)]) as run:
+        state = None
+        while state is None:
+            state = read_state(run._connected())
+        directory = Path(run.manifest.directory)
+        plan = (directory / PLAN).read_bytes()
+        (directory / PLAN).write_text("half a pl")
+        os.kill(state.pid, signal.SIGKILL)
+        with pytest.raises(
+            SubmissionError, match=r"ended 3 times without a word .*logs " + run.run_id
+        ):
+            run.results()
+        (directory / PLAN).write_bytes(plan)
         run.clean()
