@@ -46,7 +46,7 @@ def test_every_byte_is_pyhrfs(
     out = tmp_path / "out"
     argv = ["jde", str(vem), "--output", str(out), "--cluster", "--python", str(python27)]
     assert run_command(argv) == 0, capsys.readouterr().err
-    assert "2 regions; 35 files are in" in capsys.readouterr().out
+    assert "2 regions; 36 files are in" in capsys.readouterr().out
     different = [
         path.name
         for path in (tmp_path / "serial").iterdir()

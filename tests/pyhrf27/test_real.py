@@ -265,7 +265,7 @@ def test_a_region_that_is_killed_is_tried_again(
     run_id = kept(capsys.readouterr().err)
     assert run_command(["retry", run_id]) == 0
     assert run_command(["collect", run_id]) == 0
-    assert len(list((tmp_path / "again").iterdir())) == 35
+    assert len(list((tmp_path / "again").iterdir())) == 36
 
 
 SIZES = """
@@ -395,4 +395,4 @@ def test_two_subjects_and_the_command(
     assert "The run was kept: pyhrf-parallel retry" in told
     (tmp_path / "again" / "jde_vem_hrf.nii").rmdir()
     assert run_command(["collect", "last"]) == 0
-    assert len(list((tmp_path / "again").iterdir())) == 35
+    assert len(list((tmp_path / "again").iterdir())) == 36
