@@ -30,8 +30,9 @@ from pyhrf_parallel.treatments import (
     ROITreatment,
     load_results,
 )
+from pyhrf_parallel.treatments.fingerprints import describe
 from pyhrf_parallel.treatments.naming import file_names
-from pyhrf_parallel.treatments.provenance import describe, name_of
+from pyhrf_parallel.treatments.provenance import name_of
 from tests.conftest import ROOT
 from tests.treatments import analyses
 from tests.treatments.conftest import Subject

@@ -1,0 +1,230 @@
+"""Describing an analyser: its names, its parameters, and a checksum of its code and of what that code uses.
+
+Two analysers with the same description do the same; it is the same in another process.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import dis
+import functools
+import hashlib
+import inspect
+import json
+import pickle
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import numpy as np
+
+_DEPTH = 8
+_OURS = "pyhrf_parallel."
+_LIBRARY = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
+_PACKAGES = {"site-packages", "dist-packages"}
+#: Values of modules that count. Others, as loggers and open files, say nothing about a result.
+_CONSTANTS = (str, bytes, int, float, complex, list, tuple, set, frozenset, dict, np.ndarray)
+#: What is used, by name: code as its text, constants as JSON has them.
+_Used = dict[str, Any]
+
+
+def describe(value: Any, depth: int = _DEPTH, used: _Used | None = None) -> dict[str, Any]:
+    """Describe an analyser, or another callable.
+
+    Parameters
+    ----------
+    value : callable
+        A function, a method, a class, a partial or an object that can be called.
+    depth : int
+        How many levels of what it contains are looked at.
+    used : dict, optional
+        Where to note its code. If it is not given, the code's checksum is a part of the description.
+    """
+    parameters: dict[str, Any] = {}
+    if isinstance(value, functools.partial):
+        inner = describe(value.func, depth, used)
+        items = {f"argument {i}": item for i, item in enumerate(value.args)} | value.keywords
+        parameters = {name: _plain(item, depth, used) for name, item in items.items()}
+        return inner | {"parameters": inner["parameters"] | parameters}
+    if inspect.ismethod(value):
+        inner = describe(value.__self__, depth, used)
+        return inner | {"name": value.__qualname__}
+    is_code = inspect.isroutine(value) or inspect.isclass(value)
+    code = value if is_code else type(value)
+    if inspect.isfunction(value):
+        parameters = _values_of(value, depth, used)
+    elif not is_code:
+        state = getattr(value, "__dict__", {})
+        if dataclasses.is_dataclass(value):
+            state = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+        parameters = {str(name): _plain(item, depth, used) for name, item in state.items()}
+    module = getattr(code, "__module__", "") or ""
+    name = getattr(code, "__qualname__", type(value).__qualname__)
+    described: dict[str, Any] = {"name": name, "parameters": parameters}
+    if used is None:
+        source = None if module.startswith(_OURS) else _checksum(code)
+        return described | {"module": module, "source": source}
+    _note(code, module, used)
+    return described
+
+
+def _values_of(function: Any, depth: int, used: _Used | None) -> dict[str, Any]:
+    """Return the values that a function has, besides its code: of its closure, and defaults."""
+    names = function.__code__.co_freevars
+    parameters = {}
+    for name, cell in zip(names, function.__closure__ or (), strict=True):
+        try:
+            parameters[name] = _plain(cell.cell_contents, depth, used)
+        except ValueError:  # not set yet
+            parameters[name] = None
+    defaults = function.__defaults__ or ()
+    parameters |= {f"default {i}": _plain(value, depth, used) for i, value in enumerate(defaults)}
+    named = function.__kwdefaults__ or {}
+    return parameters | {
+        f"default {name}": _plain(value, depth, used) for name, value in named.items()
+    }
+
+
+def _checksum(code: Any) -> str:
+    """Return the checksum of a function or class, with what it uses of its module and of the user's others."""
+    used: _Used = {}
+    _note(code, getattr(code, "__module__", "") or "", used)
+    return hashlib.sha256(json.dumps(sorted(used.items())).encode()).hexdigest()
+
+
+def _note(code: Any, own: str, used: _Used) -> None:
+    """Note a function or class, and all that it uses, of the module `own` or of the user's."""
+    code = inspect.unwrap(code)
+    module = getattr(code, "__module__", "") or ""
+    # A script has another name when it is imported.
+    prefix = "" if module == own else f"{module}."
+    name = f"{prefix}{getattr(code, '__qualname__', repr(type(code)))}"
+    if name in used:
+        return
+    if module != own and not _is_users(module):
+        used[name] = ""
+        return
+    used[name] = _text(code)
+    if inspect.isclass(code):
+        for base in code.__bases__:
+            _note(base, own, used)
+    for function in _functions(code):
+        scope = function.__globals__
+        for needed in sorted(_global_names(function.__code__)):
+            if needed in scope and not needed.startswith("__"):
+                _note_value(f"{prefix}{needed} =", scope[needed], function, own, used)
+
+
+def _note_value(name: str, value: Any, function: FunctionType, own: str, used: _Used) -> None:
+    """Note what a global name of a function stands for."""
+    if isinstance(value, ModuleType):
+        if _is_users(value.__name__):
+            for attribute in sorted({n for c in _within(function.__code__) for n in c.co_names}):
+                found = getattr(value, attribute, value)
+                if not isinstance(found, ModuleType):
+                    _note_value(f"{value.__name__}.{attribute} =", found, function, own, used)
+    elif name in used:
+        return
+    elif callable(value):
+        used[name] = ""  # it may contain itself
+        if isinstance(inspect.unwrap(value), (FunctionType, type)):
+            used[name] = getattr(value, "__qualname__", "")
+            _note(value, own, used)
+            if isinstance(inspect.unwrap(value), FunctionType):
+                used[f"{name} values"] = _values_of(inspect.unwrap(value), _DEPTH, used)
+        else:
+            used[name] = describe(value, _DEPTH, used)
+    elif value is None or isinstance(value, (*_CONSTANTS, np.generic, Path)):
+        used[name] = ""
+        used[name] = _plain(value, _DEPTH, used)
+
+
+def _functions(code: Any) -> Iterator[FunctionType]:
+    """Yield a function; of a class, its methods and those of classes within it."""
+    if isinstance(code, FunctionType):
+        yield code
+    elif inspect.isclass(code):
+        for member in vars(code).values():
+            wrapped = [getattr(member, part, None) for part in ("__func__", "fget", "fset", "func")]
+            for each in (member, *wrapped):
+                found = inspect.unwrap(each) if callable(each) else each
+                is_inner = inspect.isclass(found) and found.__qualname__.startswith(
+                    f"{code.__qualname__}."
+                )
+                if isinstance(found, FunctionType) or is_inner:
+                    yield from _functions(found)
+
+
+def _within(code: CodeType) -> Iterator[CodeType]:
+    """Yield code, and the functions, classes and comprehensions within it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _within(constant)
+
+
+def _global_names(code: CodeType) -> set[str]:
+    """Return the global names that code loads."""
+    return {
+        instruction.argval
+        for each in _within(code)
+        for instruction in dis.get_instructions(each)
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+    }
+
+
+def _is_users(module: str) -> bool:
+    """Whether a module is a script, a notebook or a file of the user's, and no part of an installed package."""
+    if module == "__main__":
+        return True
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if not file or f"{module}.".startswith(_OURS):
+        return False
+    path = Path(file)
+    return _PACKAGES.isdisjoint(path.parts) and not any(map(path.is_relative_to, _LIBRARY))
+
+
+def _text(code: Any) -> str:
+    try:
+        return inspect.getsource(code)
+    except (OSError, TypeError):  # made by exec, or built in
+        return _bytecode(getattr(code, "__code__", None))
+
+
+def _bytecode(code: CodeType | None) -> str:
+    if code is None:
+        return ""
+    constants = [
+        _bytecode(constant) if isinstance(constant, CodeType) else _plain(constant, _DEPTH)
+        for constant in code.co_consts
+    ]
+    return f"{code.co_code!r}{code.co_names}{constants}"
+
+
+def _plain(value: Any, depth: int, used: _Used | None = None) -> Any:  # noqa: PLR0911  (a line for each kind)
+    """Return a value as JSON has it, or a checksum of it: the same in every process."""
+    if depth == 0:  # perhaps it contains itself
+        return type(value).__qualname__
+    depth -= 1
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, (float, np.generic)):
+        return float(value) if isinstance(value, float) and np.isfinite(value) else repr(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, depth, used) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, depth, used) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(repr(_plain(item, depth, used)) for item in value)
+    if isinstance(value, Path):
+        return str(value)
+    if callable(value):
+        return describe(value, depth, used)
+    try:
+        content = pickle.dumps(value, 4)
+    except Exception:  # of a class that only a script knows, or of something that is open
+        return type(value).__qualname__
+    return f"{type(value).__qualname__} {hashlib.sha256(content).hexdigest()}"
