@@ -101,7 +101,9 @@ def test_a_region_that_crashes_and_a_result_sent_back(
     assert run_command(["retry", run_id]) == 0
     assert run_command(["collect", run_id]) == 1
     clean(str(caught.value))
-    assert [path.name for path in place.iterdir()] == ["dump.pck.gz"]
+    assert {path.name for path in place.iterdir()} == {
+        "dump.pck.gz", "dump.pck.gz.provenance.json",
+    }  # fmt: skip
     with gzip.open(place / "dump.pck.gz") as file:
         assert file.read(1) == b"("  # a pickle, compressed where it was merged
     assert [report == "ok" for *_, report in load_results(place / "dump.pck.gz")] == [True, False]
