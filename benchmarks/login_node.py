@@ -22,9 +22,9 @@ def soma(tasks: int, interval: float = _INTERVAL) -> None:
     """Run one job per task."""
     from soma_workflow import client
 
-    from pyhrf_parallel.cluster import slurm
-    from pyhrf_parallel.cluster.layout import Plan
-    from pyhrf_parallel.cluster.soma import make_controller
+    from pyhrf_parallel.engine import slurm
+    from pyhrf_parallel.engine.plan import Plan
+    from pyhrf_parallel.engine.soma import make_controller
 
     slurm.adapt(slurm.Commands(interval))
     controller = make_controller(

@@ -19,8 +19,8 @@ from measuring import HERE, Contender, Row, against, duration, in_turns, timed
 from work import add, nap
 
 from pyhrf_parallel import remote_map
-from pyhrf_parallel.cluster.remote import Cluster
 from pyhrf_parallel.configuration import load_configuration
+from pyhrf_parallel.runs.remote import Cluster
 
 sys.path.insert(0, str(HERE.parent))
 from tests.cluster.one_node import OneNode, one_node, run, what_is_missing

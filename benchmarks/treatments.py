@@ -16,7 +16,7 @@ import pandas as pd
 from measuring import HERE, Contender, Row, against, in_turns, process, timed
 
 from pyhrf_parallel import run_soma_workflow
-from pyhrf_parallel.pyhrf27.treatment import SPLIT_SCRIPT, PyhrfTreatment
+from pyhrf_parallel.pyhrf27.pyhrf_treatment import SPLIT_SCRIPT, PyhrfTreatment
 from pyhrf_parallel.treatment_jobs.graph import Description, build_graph
 from pyhrf_parallel.treatments import FmriData, GLMAnalyser, ROITreatment
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     )
     from pyhrf_parallel.functions import dump_func, merge_default_kwargs
     from pyhrf_parallel.mapping import remote_map, remote_map_marshal
-    from pyhrf_parallel.runs import MapRun
+    from pyhrf_parallel.runs.run import MapRun
     from pyhrf_parallel.submitting import submit_map
     from pyhrf_parallel.treatment_jobs import (
         TreatmentRun,
@@ -81,7 +81,7 @@ _HOMES = {
     "merge_default_kwargs": "functions",
     "remote_map": "mapping",
     "remote_map_marshal": "mapping",
-    "MapRun": "runs",
+    "MapRun": "runs.run",
     "TreatmentRun": "treatment_jobs",
     "prepare_treatment_jobs": "treatment_jobs",
     "run_soma_workflow": "treatment_jobs",

@@ -22,8 +22,8 @@ import cloudpickle
 from pyhrf_parallel.errors import NotShippableError, TransferError
 from pyhrf_parallel.files import working_directory
 from pyhrf_parallel.functions import travelling_by_value
-from pyhrf_parallel.payloads import MAGIC, TAIL, map_array
 from pyhrf_parallel.tasks import Work
+from pyhrf_parallel.worker.payload import MAGIC, TAIL, map_array
 
 #: Arrays of at least so many bytes are written as they are in memory (joblib's own threshold).
 LARGE = 1 << 20

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, overload
 
-from pyhrf_parallel.cluster.preview import Preview, preview_run
 from pyhrf_parallel.configuration import ConfigSource
 from pyhrf_parallel.mapping import prepare
-from pyhrf_parallel.runs import MapRun
-from pyhrf_parallel.starting import start_run
+from pyhrf_parallel.runs.preview import Preview, preview_run
+from pyhrf_parallel.runs.run import MapRun
+from pyhrf_parallel.runs.starting import start_run
 from pyhrf_parallel.tasks import Args, Kwargs, OnError
 
 
@@ -73,7 +73,7 @@ def submit_map(
     Returns
     -------
     MapRun
-        Or, with `dry_run`, a `pyhrf_parallel.cluster.preview.Preview`, which can be printed.
+        Or, with `dry_run`, a `pyhrf_parallel.runs.preview.Preview`, which can be printed.
 
     Raises
     ------

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from types import ModuleType
 from typing import Protocol
 
 from pyhrf_parallel.configuration import Configuration
-from pyhrf_parallel.errors import BackendUnavailableError
 from pyhrf_parallel.tasks import Outcomes, Work
 
 
@@ -28,20 +25,3 @@ class Backend(Protocol):
         Nothing may be left on disk, and no process running, however this ends. Bad input is refused
         before any task runs.
         """
-
-
-def require(module: str, mode: str, extra: str) -> ModuleType:
-    """Import an optional dependency of a mode.
-
-    Raises
-    ------
-    BackendUnavailableError
-        With the line that installs it.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise BackendUnavailableError(
-            f"mode={mode!r} needs {module.partition('.')[0]}, which cannot be imported ({error}); "
-            f"install it with: pip install 'pyhrf_parallel[{extra}]'"
-        ) from error

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.files import private_directory
-from pyhrf_parallel.record_files import RecordStream
-from pyhrf_parallel.records import absorb, lost, with_log
 from pyhrf_parallel.relaying import Relay
-from pyhrf_parallel.runner import Cursor
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Outcomes, Work
-from pyhrf_parallel.worker import PAYLOAD, command, describe_death, read_log_tail
+from pyhrf_parallel.worker.process import PAYLOAD, command, describe_death, read_log_tail
+from pyhrf_parallel.worker.record_files import RecordStream
+from pyhrf_parallel.worker.records import absorb, lost, with_log
+from pyhrf_parallel.worker.runner import Cursor
 
 if TYPE_CHECKING:
-    from pyhrf_parallel.records import Record
+    from pyhrf_parallel.worker.records import Record
 
 _LOOK = 0.05  # seconds between two looks at how long a task takes
 

@@ -6,17 +6,17 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
-from pyhrf_parallel.backends.base import require
-from pyhrf_parallel.cluster.embedded import EmbeddedEngine
-from pyhrf_parallel.cluster.following import Follower
-from pyhrf_parallel.cluster.layout import ENGINE_LOG, Plan
 from pyhrf_parallel.configuration import Configuration
+from pyhrf_parallel.engine.plan import ENGINE_LOG, Plan
 from pyhrf_parallel.errors import ClusterConnectionError
+from pyhrf_parallel.extras import require
 from pyhrf_parallel.files import private_directory
 from pyhrf_parallel.relaying import Relay
+from pyhrf_parallel.runs.attached import EmbeddedEngine
+from pyhrf_parallel.runs.following import Follower
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Outcomes, Work, count_workers
-from pyhrf_parallel.worker import PAYLOAD
+from pyhrf_parallel.worker.process import PAYLOAD
 
 _POLLS = (0.01, 0.1)  # seconds between two looks at the records: at first, and at most
 
@@ -60,7 +60,7 @@ def _relay_logs(directory: Path, relay: Relay, *, are_complete: bool = False) ->
 
 
 def _run_on_cluster(work: Work, outcomes: Outcomes, configuration: Configuration) -> None:
-    from pyhrf_parallel.starting import start_run
+    from pyhrf_parallel.runs.starting import start_run
 
     with start_run(work, configuration) as run:
         try:

@@ -9,11 +9,11 @@ import click
 
 from pyhrf_parallel.commands import console
 from pyhrf_parallel.commands.collect import collect
-from pyhrf_parallel.commands.doctor import doctor
+from pyhrf_parallel.commands.doctor.command import doctor
 from pyhrf_parallel.commands.jde import jde
 from pyhrf_parallel.commands.main import NAME
 from pyhrf_parallel.commands.manage import cancel, clean, logs, retry, runs, status
-from pyhrf_parallel.commands.setup_cluster import setup_cluster
+from pyhrf_parallel.commands.setup.command import setup_cluster
 from pyhrf_parallel.errors import ParallelError
 from pyhrf_parallel.version import __version__
 

@@ -19,7 +19,7 @@ from pyhrf_parallel.progress import reporting
 from pyhrf_parallel.tasks import Outcomes
 
 if TYPE_CHECKING:
-    from pyhrf_parallel.runs import MapRun, Run
+    from pyhrf_parallel.runs.run import MapRun, Run
     from pyhrf_parallel.treatment_jobs import TreatmentRun
 
 _TOLD = 5  # failures that are printed
@@ -27,7 +27,7 @@ _TOLD = 5  # failures that are printed
 
 def _collect_treatments(run: TreatmentRun, *, keep: bool, as_json: bool) -> None:
     """Bring the results of treatments here."""
-    from pyhrf_parallel.treatment_jobs.collected import raise_failures, write_outputs
+    from pyhrf_parallel.treatment_jobs.outcome import raise_failures, write_outputs
 
     with _leaving_alone(run):
         collected = run.collect(progress=None)
@@ -102,7 +102,7 @@ def collect(
     report if the treatment makes them; FILE is not given. If regions failed, the run is kept, so that
     pyhrf-parallel retry can run them again.
     """
-    from pyhrf_parallel.runs import MapRun
+    from pyhrf_parallel.runs.run import MapRun
 
     with find(run_id) as run:
         if not isinstance(run, MapRun):

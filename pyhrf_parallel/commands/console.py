@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pyhrf_parallel.backends.base import require
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.errors import ParallelError
+from pyhrf_parallel.extras import require
 
 if TYPE_CHECKING:
-    from pyhrf_parallel.cluster.remote import Cluster
+    from pyhrf_parallel.runs.remote import Cluster
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -106,7 +106,7 @@ def connect(settings: Configuration) -> Cluster:
         If paramiko is not installed.
     """
     require("paramiko", "remote_cluster", "cluster")
-    from pyhrf_parallel.cluster.remote import Cluster
+    from pyhrf_parallel.runs.remote import Cluster
 
     return Cluster(settings)
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from pyhrf_parallel.errors import RunNotFoundError
 
 if TYPE_CHECKING:
-    from pyhrf_parallel.cluster.manifests import Manifest
-    from pyhrf_parallel.runs import MapRun
+    from pyhrf_parallel.runs.manifests import Manifest
+    from pyhrf_parallel.runs.run import MapRun
     from pyhrf_parallel.treatment_jobs import TreatmentRun
 
 _LAST = "last"
@@ -16,7 +16,7 @@ _LAST = "last"
 
 def known_runs() -> list[Manifest]:
     """Return all runs of this account, oldest first."""
-    from pyhrf_parallel.cluster.manifests import list_runs
+    from pyhrf_parallel.runs.manifests import list_runs
 
     return list_runs()
 
@@ -51,13 +51,13 @@ def find(text: str) -> MapRun | TreatmentRun:
 
 
 def _load(run_id: str) -> MapRun | TreatmentRun:
-    from pyhrf_parallel.cluster.manifests import load_manifest
+    from pyhrf_parallel.runs.manifests import load_manifest
 
     if load_manifest(run_id).treatments:
         from pyhrf_parallel.treatment_jobs import TreatmentRun
 
         return TreatmentRun.load(run_id)
-    from pyhrf_parallel.runs import MapRun
+    from pyhrf_parallel.runs.run import MapRun
 
     return MapRun.load(run_id)
 

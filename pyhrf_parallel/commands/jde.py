@@ -49,9 +49,9 @@ def jde(
     """
     from pyhrf_parallel.configuration import load_configuration
     from pyhrf_parallel.pyhrf27 import PyhrfTreatment
-    from pyhrf_parallel.treatment_jobs.collected import raise_failures
-    from pyhrf_parallel.treatment_jobs.dispatching import finish
+    from pyhrf_parallel.treatment_jobs.outcome import raise_failures
     from pyhrf_parallel.treatment_jobs.submission import Request, Submission
+    from pyhrf_parallel.treatment_jobs.submit import finish
 
     configuration = load_configuration()
     if cluster and not configuration.has_cluster:

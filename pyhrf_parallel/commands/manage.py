@@ -15,9 +15,9 @@ from pyhrf_parallel.commands.finding import cluster_of, find, known_runs
 from pyhrf_parallel.errors import ParallelError, SubmissionError
 
 if TYPE_CHECKING:
-    from pyhrf_parallel.cluster.layout import JobRow
-    from pyhrf_parallel.cluster.manifests import Manifest
-    from pyhrf_parallel.runs import RunStatus
+    from pyhrf_parallel.engine.plan import JobRow
+    from pyhrf_parallel.runs.manifests import Manifest
+    from pyhrf_parallel.runs.run import RunStatus
 
 _HEADINGS = ("RUN_ID", "FUNCTION", "TASKS", "CREATED", "CLUSTER")
 _GOING_ON = ("running", "stopped")
@@ -198,7 +198,7 @@ def cancel(run_id: str, as_json: bool) -> None:
 @console.json_option
 def retry(run_id: str, as_json: bool) -> None:
     """Run the regions again that failed or were not run, of the treatments of the run RUN_ID, and merge."""
-    from pyhrf_parallel.runs import MapRun
+    from pyhrf_parallel.runs.run import MapRun
 
     with find(run_id) as run:
         if isinstance(run, MapRun):

@@ -6,11 +6,11 @@ from pyhrf_parallel.lazy import attributes
 
 TYPE_CHECKING = bool()  # noqa: UP018  (False, and editors do not look at what that leaves out)
 if TYPE_CHECKING:
-    from pyhrf_parallel.treatment_jobs.dispatching import run_soma_workflow, submit_treatments
-    from pyhrf_parallel.treatment_jobs.interface import Treatment
-    from pyhrf_parallel.treatment_jobs.runs import TreatmentRun
     from pyhrf_parallel.treatment_jobs.saving import save_treatment
     from pyhrf_parallel.treatment_jobs.soma_jobs import prepare_treatment_jobs
+    from pyhrf_parallel.treatment_jobs.submit import run_soma_workflow, submit_treatments
+    from pyhrf_parallel.treatment_jobs.treatment import Treatment
+    from pyhrf_parallel.treatment_jobs.treatment_run import TreatmentRun
 
 __all__ = [
     "Treatment",
@@ -25,11 +25,11 @@ if not TYPE_CHECKING:  # to type checkers, any other name is an error
     __getattr__, __dir__ = attributes(
         __name__,
         {
-            "Treatment": "treatment_jobs.interface",
-            "TreatmentRun": "treatment_jobs.runs",
+            "Treatment": "treatment_jobs.treatment",
+            "TreatmentRun": "treatment_jobs.treatment_run",
             "prepare_treatment_jobs": "treatment_jobs.soma_jobs",
-            "run_soma_workflow": "treatment_jobs.dispatching",
+            "run_soma_workflow": "treatment_jobs.submit",
             "save_treatment": "treatment_jobs.saving",
-            "submit_treatments": "treatment_jobs.dispatching",
+            "submit_treatments": "treatment_jobs.submit",
         },
     )

@@ -6,12 +6,12 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pyhrf_parallel.cluster.here import RunHere
-from pyhrf_parallel.cluster.step import find_program
+from pyhrf_parallel.engine.step import find_program
 from pyhrf_parallel.errors import TreatmentError
+from pyhrf_parallel.runs.here import RunHere
 
 if TYPE_CHECKING:  # paramiko is needed on clusters only
-    from pyhrf_parallel.cluster.remote import RemoteRun
+    from pyhrf_parallel.runs.remote import RemoteRun
 
 _SECONDS = 120
 

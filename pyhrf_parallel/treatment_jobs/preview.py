@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from pyhrf_parallel.cluster.layout import Plan
+from pyhrf_parallel.engine.plan import Plan
 from pyhrf_parallel.treatment_jobs.graph import Description, JobGraph, build_graph
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pyhrf_parallel.errors import NotShippableError
 from pyhrf_parallel.files import write_then_rename
-from pyhrf_parallel.treatment_jobs.interface import WritesItself
+from pyhrf_parallel.treatment_jobs.treatment import WritesItself
 
 
 def save_treatment(t: Any, f: str | os.PathLike[str]) -> None:

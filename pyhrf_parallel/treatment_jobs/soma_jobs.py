@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from pyhrf_parallel.backends.base import require
-from pyhrf_parallel.cluster.here import RunHere
-from pyhrf_parallel.cluster.resources import with_server
 from pyhrf_parallel.configuration import ConfigSource, Configuration, load_configuration
+from pyhrf_parallel.extras import require
+from pyhrf_parallel.runs.here import RunHere
+from pyhrf_parallel.runs.soma_config import with_server
 from pyhrf_parallel.treatment_jobs.graph import (
     RESULT,
     Description,
@@ -18,14 +18,14 @@ from pyhrf_parallel.treatment_jobs.graph import (
     build_graph,
     region_group,
 )
-from pyhrf_parallel.treatment_jobs.interface import Treatment, analyser_travels
-from pyhrf_parallel.treatment_jobs.staging import send_inputs, stage
+from pyhrf_parallel.treatment_jobs.subject import send_inputs, stage
+from pyhrf_parallel.treatment_jobs.treatment import Treatment, analyser_travels
 
 #: What analyses the regions of our own treatments.
 OWN_ESTIMATION = "pyhrf_roi_estim"
 
 if TYPE_CHECKING:  # paramiko is needed on clusters only
-    from pyhrf_parallel.cluster.remote import RemoteRun
+    from pyhrf_parallel.runs.remote import RemoteRun
 
 
 def prepare_treatment_jobs(  # noqa: PLR0917  (the original's)
@@ -110,7 +110,7 @@ def prepare_treatment_jobs(  # noqa: PLR0917  (the original's)
 
 def _connect(settings: Configuration, remote_path: str, stack: ExitStack) -> RemoteRun:
     require("paramiko", "remote_cluster", "cluster")
-    from pyhrf_parallel.cluster.remote import Cluster, RemoteRun
+    from pyhrf_parallel.runs.remote import Cluster, RemoteRun
 
     cluster = stack.enter_context(Cluster(settings))
     return RemoteRun(cluster, cluster.path(remote_path))

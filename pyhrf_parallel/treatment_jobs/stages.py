@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pyhrf_parallel.cluster.layout import Plan, Stage, Step
+from pyhrf_parallel.engine.plan import Plan, Stage, Step
 from pyhrf_parallel.treatment_jobs.graph import (
     BRING_BACK,
     CLEAN,
@@ -57,7 +57,7 @@ def _last(what: Description) -> list[Step]:
     output = [Step(OUTPUT, list(what.output))] if what.output else []
     if what.send_to is None:
         return output
-    module = ["python", "-P", "-m", "pyhrf_parallel.cluster.send_back"]
+    module = ["python", "-P", "-m", "pyhrf_parallel.engine.send_back"]
     return [
         *output,
         Step(BRING_BACK, [*module, RESULT, *what.send_to]),

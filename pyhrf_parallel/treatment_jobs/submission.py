@@ -14,32 +14,32 @@ from typing import TYPE_CHECKING, Any, Literal
 import cloudpickle
 
 from pyhrf_parallel.account import user_name
-from pyhrf_parallel.backends.base import require
-from pyhrf_parallel.cluster.here import RunHere
-from pyhrf_parallel.cluster.layout import Plan
-from pyhrf_parallel.cluster.manifests import new_run_id, prepare_memory, remember
-from pyhrf_parallel.cluster.planning import make_plan, make_plan_here
-from pyhrf_parallel.cluster.resources import with_resource
 from pyhrf_parallel.configuration import Configuration
+from pyhrf_parallel.engine.plan import Plan
 from pyhrf_parallel.errors import OptionError, TransferError, TreatmentError
+from pyhrf_parallel.extras import require
 from pyhrf_parallel.files import private_directory
+from pyhrf_parallel.runs.here import RunHere
+from pyhrf_parallel.runs.manifests import new_run_id, prepare_memory, remember
+from pyhrf_parallel.runs.planning import make_plan, make_plan_here
+from pyhrf_parallel.runs.soma_config import with_resource
+from pyhrf_parallel.runs.starting import describe_run, remove_quietly
 from pyhrf_parallel.shipping import write_payload
-from pyhrf_parallel.starting import describe_run, remove_quietly
 from pyhrf_parallel.tasks import Work, check_options, check_resources
 from pyhrf_parallel.treatment_jobs.checking import check_there
-from pyhrf_parallel.treatment_jobs.collected import Subject
-from pyhrf_parallel.treatment_jobs.estimating import EstimateRegions
 from pyhrf_parallel.treatment_jobs.graph import CONFIG, RESULT, Description
-from pyhrf_parallel.treatment_jobs.interface import ChecksItself, LabelsResults, Treatment
 from pyhrf_parallel.treatment_jobs.ledger import result_ledger
+from pyhrf_parallel.treatment_jobs.outcome import Subject
 from pyhrf_parallel.treatment_jobs.preview import TreatmentPreview, preview
-from pyhrf_parallel.treatment_jobs.runs import TREATMENTS, TreatmentRun
+from pyhrf_parallel.treatment_jobs.region_task import EstimateRegions
 from pyhrf_parallel.treatment_jobs.stages import ask_for_memory, make_stage
-from pyhrf_parallel.treatment_jobs.staging import send_inputs, stage
-from pyhrf_parallel.worker import PAYLOAD
+from pyhrf_parallel.treatment_jobs.subject import send_inputs, stage
+from pyhrf_parallel.treatment_jobs.treatment import ChecksItself, LabelsResults, Treatment
+from pyhrf_parallel.treatment_jobs.treatment_run import TREATMENTS, TreatmentRun
+from pyhrf_parallel.worker.process import PAYLOAD
 
 if TYPE_CHECKING:  # paramiko is needed on clusters only
-    from pyhrf_parallel.cluster.remote import RemoteRun
+    from pyhrf_parallel.runs.remote import RemoteRun
 
 Paths = Mapping[str, str | os.PathLike[str]]
 ResultTransfer = Literal["auto", "scp", "sftp"]
@@ -164,7 +164,7 @@ class Submission:
             )
         else:
             require("paramiko", "remote_cluster", "cluster")
-            from pyhrf_parallel.cluster.remote import Cluster
+            from pyhrf_parallel.runs.remote import Cluster
 
             cluster = undo.enter_context(Cluster(self._configuration))
             sized = [(place, s.size) for place, s in zip(places, self._staged, strict=True)]

@@ -11,11 +11,11 @@ from pyhrf_parallel.lazy import attributes
 
 TYPE_CHECKING = bool()  # noqa: UP018  (False, and editors do not look at what that leaves out)
 if TYPE_CHECKING:
-    from pyhrf_parallel.treatment_jobs.interface import Treatment
+    from pyhrf_parallel.treatment_jobs.treatment import Treatment
     from pyhrf_parallel.treatments.analysers import FIRAnalyser, GLMAnalyser
     from pyhrf_parallel.treatments.estimates import Estimates
     from pyhrf_parallel.treatments.fmri_data import FmriData
-    from pyhrf_parallel.treatments.region import ROIData
+    from pyhrf_parallel.treatments.region_data import ROIData
     from pyhrf_parallel.treatments.results import load_results
     from pyhrf_parallel.treatments.roi_treatment import ROITreatment
 
@@ -38,9 +38,9 @@ if not TYPE_CHECKING:  # to type checkers, any other name is an error
             "FIRAnalyser": "treatments.analysers",
             "FmriData": "treatments.fmri_data",
             "GLMAnalyser": "treatments.analysers",
-            "ROIData": "treatments.region",
+            "ROIData": "treatments.region_data",
             "ROITreatment": "treatments.roi_treatment",
-            "Treatment": "treatment_jobs.interface",
+            "Treatment": "treatment_jobs.treatment",
             "load_results": "treatments.results",
         },
     )

@@ -23,7 +23,7 @@ from pyhrf_parallel.treatments.model_checks import (
     check_number,
     check_percent,
 )
-from pyhrf_parallel.treatments.region import ROIData
+from pyhrf_parallel.treatments.region_data import ROIData
 
 Array = NDArray[np.floating[Any]]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pyhrf_parallel.errors import TreatmentDataError
 from pyhrf_parallel.treatments.ar1 import AR1Models
-from pyhrf_parallel.treatments.region import ROIData
+from pyhrf_parallel.treatments.region_data import ROIData
 
 _OVERSAMPLING = 50  # nilearn's
 _REST = 40.0  # seconds after an event: more than a response of nilearn lasts

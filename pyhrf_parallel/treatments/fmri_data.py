@@ -18,7 +18,7 @@ from pyhrf_parallel.errors import TreatmentDataError
 from pyhrf_parallel.treatments.given import is_temporary, path_of, paths_of
 from pyhrf_parallel.treatments.images import Surface, Volume, load_image, load_mesh
 from pyhrf_parallel.treatments.parcels import check_space, read_labels
-from pyhrf_parallel.treatments.region import ROIData
+from pyhrf_parallel.treatments.region_data import ROIData
 from pyhrf_parallel.treatments.scanning import Scanned, scan
 from pyhrf_parallel.treatments.tables import has_sessions, read_confounds, read_events
 

@@ -8,7 +8,7 @@ from pyhrf_parallel.configuration import ConfigSource
 from pyhrf_parallel.errors import RemoteException
 from pyhrf_parallel.mapping import remote_map
 from pyhrf_parallel.treatment_jobs.failures import Failure, crash_report
-from pyhrf_parallel.treatments.region import ROIData
+from pyhrf_parallel.treatments.region_data import ROIData
 from pyhrf_parallel.treatments.results import Analyser, Result, analyse_region
 
 

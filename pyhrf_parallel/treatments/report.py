@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pyhrf_parallel.treatment_jobs.interface import JobSpan
+from pyhrf_parallel.treatment_jobs.treatment import JobSpan
 from pyhrf_parallel.treatments.brain import draw_slices, draw_surface
 from pyhrf_parallel.treatments.images import Array, Surface, Volume, load_mesh
 from pyhrf_parallel.treatments.naming import shown

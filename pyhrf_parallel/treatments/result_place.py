@@ -10,8 +10,8 @@ from pathlib import Path
 from pyhrf_parallel.compressing import packed
 from pyhrf_parallel.errors import TreatmentError
 from pyhrf_parallel.treatment_jobs.failures import OK
-from pyhrf_parallel.treatment_jobs.interface import JobSpan
 from pyhrf_parallel.treatment_jobs.ledger import PROVENANCE, Ledger, result_ledger, write
+from pyhrf_parallel.treatment_jobs.treatment import JobSpan
 from pyhrf_parallel.treatments.fmri_data import FmriData
 from pyhrf_parallel.treatments.provenance import Identity, differences, identify
 from pyhrf_parallel.treatments.results import (

@@ -17,7 +17,7 @@ from pyhrf_parallel.treatment_jobs.failures import OK
 from pyhrf_parallel.treatment_jobs.region_files import PROTOCOL, result_path
 from pyhrf_parallel.treatments.estimates import Estimates, checked
 from pyhrf_parallel.treatments.fmri_data import FmriData
-from pyhrf_parallel.treatments.region import ROIData
+from pyhrf_parallel.treatments.region_data import ROIData
 
 Analyser = Callable[[ROIData], Any]
 #: The module of those that change nothing; imported when it is needed: it needs nilearn.

@@ -12,17 +12,17 @@ from typing import Any, Literal, Self
 from pyhrf_parallel.configuration import ConfigSource
 from pyhrf_parallel.errors import NotShippableError, TreatmentError
 from pyhrf_parallel.files import write_then_rename
-from pyhrf_parallel.treatment_jobs.collected import raise_failures
-from pyhrf_parallel.treatment_jobs.dispatching import finish, submit_treatments
 from pyhrf_parallel.treatment_jobs.failures import Failure, as_error, tell
 from pyhrf_parallel.treatment_jobs.graph import RESULT
-from pyhrf_parallel.treatment_jobs.interface import JobSpan
 from pyhrf_parallel.treatment_jobs.ledger import result_ledger
+from pyhrf_parallel.treatment_jobs.outcome import raise_failures
 from pyhrf_parallel.treatment_jobs.region_files import PROTOCOL, data_name
-from pyhrf_parallel.treatment_jobs.runs import TreatmentRun
+from pyhrf_parallel.treatment_jobs.submit import finish, submit_treatments
+from pyhrf_parallel.treatment_jobs.treatment import JobSpan
+from pyhrf_parallel.treatment_jobs.treatment_run import TreatmentRun
 from pyhrf_parallel.treatments.fmri_data import FmriData
 from pyhrf_parallel.treatments.provenance import Identity, identify
-from pyhrf_parallel.treatments.region import ROIData
+from pyhrf_parallel.treatments.region_data import ROIData
 from pyhrf_parallel.treatments.region_maps import map_regions
 from pyhrf_parallel.treatments.result_place import ResultPlace
 from pyhrf_parallel.treatments.results import (
@@ -36,7 +36,7 @@ from pyhrf_parallel.treatments.results import (
     failures,
     load_results,
 )
-from pyhrf_parallel.treatments.serialising import from_xml, to_xml
+from pyhrf_parallel.treatments.xml import from_xml, to_xml
 
 #: How regions are analysed, by what users call it: as `remote_map` does, too.
 _MODES = {

@@ -242,7 +242,7 @@ class OneNode:
         return [
             int(pid)
             for pid, words in alive
-            if not words.startswith("sshd") and not words.endswith("cluster.site serve")
+            if not words.startswith("sshd") and not words.endswith("engine.agent serve")
         ]
 
     def jobs(self) -> list[str]:

@@ -19,12 +19,13 @@ from typing import Any
 import pytest
 
 from pyhrf_parallel import MapRun, RemoteException, submit_map
-from pyhrf_parallel.cluster.manifests import list_runs
-from pyhrf_parallel.cluster.ssh import SSHConnection
-from pyhrf_parallel.commands import config_file, wheels
+from pyhrf_parallel.commands import config_file
 from pyhrf_parallel.commands.console import CommandError
 from pyhrf_parallel.commands.main import main
+from pyhrf_parallel.commands.setup import wheels
 from pyhrf_parallel.configuration import load_configuration
+from pyhrf_parallel.runs.manifests import list_runs
+from pyhrf_parallel.runs.ssh import SSHConnection
 from pyhrf_parallel.version import __version__
 from tests.cluster.one_node import SYSTEM_PYTHON, OneNode, wait_for
 from tests.contract import cases

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from pyhrf_parallel import MapRun, RemoteException, remote_map, submit_map
-from pyhrf_parallel.cluster.following import read_state
 from pyhrf_parallel.commands.cli import run as run_command
+from pyhrf_parallel.runs.following import read_state
 from tests.cluster.one_node import OneNode, wait_for
 from tests.contract import cases
 

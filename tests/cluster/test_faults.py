@@ -28,7 +28,7 @@ from pyhrf_parallel import (
     remote_map,
     submit_map,
 )
-from pyhrf_parallel.cluster.following import read_state
+from pyhrf_parallel.runs.following import read_state
 from tests.cluster.one_node import OneNode, wait_for
 from tests.conftest import ROOT
 from tests.contract import cases
@@ -484,7 +484,7 @@ def test_a_dry_run_sends_nothing(client_home: Path, cluster: OneNode) -> None:
     for part in (
         f"On {cluster.user}@127.0.0.1:{cluster.ssh_port}, in ~/pyhrf_parallel_runs/",
         f"send payload, {preview.files['payload']:,} bytes",
-        f"run {cluster.python} -P -m pyhrf_parallel.cluster.site prepare",
+        f"run {cluster.python} -P -m pyhrf_parallel.engine.agent prepare",
         "submit 2 job(s) to slurm, each with --partition=main --mem=4G:",
     ):
         assert part in text

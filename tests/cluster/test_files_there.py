@@ -16,11 +16,11 @@ import psutil
 import pytest
 
 from pyhrf_parallel import TransferError, submit_map
-from pyhrf_parallel.cluster import ssh
-from pyhrf_parallel.cluster.remote import Cluster
-from pyhrf_parallel.cluster.sftp import RemoteFiles
 from pyhrf_parallel.commands.main import main
 from pyhrf_parallel.configuration import Configuration
+from pyhrf_parallel.runs import ssh
+from pyhrf_parallel.runs.remote import Cluster
+from pyhrf_parallel.runs.sftp import RemoteFiles
 from tests.cluster.one_node import OneNode
 
 pytestmark = pytest.mark.cluster

@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from pyhrf_parallel import ClusterConnectionError, SubmissionError, remote_map
-from pyhrf_parallel.cluster.remote import Cluster
 from pyhrf_parallel.commands.main import main
 from pyhrf_parallel.configuration import Configuration
+from pyhrf_parallel.runs.remote import Cluster
 from tests.cluster.one_node import OneNode
 from tests.conftest import ROOT
 from tests.contract import cases
@@ -183,7 +183,7 @@ class TestConversations:
                 os.kill(pid, 9)
             while cluster.processes():
                 time.sleep(0.02)
-            monkeypatch.setattr("pyhrf_parallel.cluster.conversation._FRESH", 0)
+            monkeypatch.setattr("pyhrf_parallel.runs.conversation._FRESH", 0)
             assert there.ask("describe", "local_basic") == first
             with pytest.raises(SubmissionError, match="says: KeyError: 'nonsense'"):
                 there.ask("nonsense")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pyhrf_parallel import MapRun, SubmissionError, submit_map
-from pyhrf_parallel.cluster import planning
 from pyhrf_parallel.commands.cli import run as run_command
+from pyhrf_parallel.runs import planning
 from tests.cluster.one_node import OneNode, wait_for
 from tests.cluster.slurm import Slurm
 from tests.contract import cases

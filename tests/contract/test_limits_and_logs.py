@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pyhrf_parallel import RemoteException, remote_map, runner
+from pyhrf_parallel import RemoteException, remote_map
 from pyhrf_parallel.mapping import MODES
+from pyhrf_parallel.worker import runner
 from tests.scripts import Script
 
 WORKER_MODES = [mode for mode in MODES if mode != "serial"]

@@ -82,7 +82,7 @@ def _job_is_cancelled(cluster: OneNode, trial: Trial) -> None:
 def _engine_is_killed(cluster: OneNode, _: Trial) -> None:
     for pid in cluster.processes():
         with suppress(psutil.Error):
-            if "pyhrf_parallel.cluster.engine" in psutil.Process(pid).cmdline():
+            if "pyhrf_parallel.engine.engine" in psutil.Process(pid).cmdline():
                 psutil.Process(pid).kill()
 
 

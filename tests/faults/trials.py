@@ -221,7 +221,7 @@ def killed_workers(trial: Trial) -> None:
     )
     trial.wait_for("began-*")
     time.sleep(rng.random() * 0.5)
-    killed = trial.kill_one("popen_loky", "pyhrf_parallel.worker")
+    killed = trial.kill_one("popen_loky", "pyhrf_parallel.worker.process")
     err = trial.wait(client)
     found = trial.found()
     if found is None:
@@ -241,7 +241,7 @@ def killed_engine(trial: Trial) -> None:
     if rng.random() < 0.7:
         trial.wait_for("began-*")
     time.sleep(rng.random() * 0.5)
-    trial.kill_one("pyhrf_parallel.cluster.engine")
+    trial.kill_one("pyhrf_parallel.engine.engine")
     trial.wait(client)
     found = (trial.found() or [None])[0]
     if not (isinstance(found, dict) and "SubmissionError" in found["error"]):
@@ -342,7 +342,9 @@ def abandoned_runs(trial: Trial) -> None:
             client.kill()
         else:
             trial.kill_one(
-                "pyhrf_parallel.cluster.engine" if words == "engine" else "pyhrf_parallel.worker"
+                "pyhrf_parallel.engine.engine"
+                if words == "engine"
+                else "pyhrf_parallel.worker.process"
             )
     trial.wait(client)
     (trial.place / "found").unlink(missing_ok=True)

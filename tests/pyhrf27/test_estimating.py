@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from pyhrf_parallel import TreatmentError
-from pyhrf_parallel.pyhrf27.estimating import EstimateByPyhrf
-from pyhrf_parallel.pyhrf27.treatment import ESTIMATION_SCRIPT
+from pyhrf_parallel.pyhrf27.pyhrf_treatment import ESTIMATION_SCRIPT
+from pyhrf_parallel.pyhrf27.region_server import EstimateByPyhrf
 
 pytestmark = [pytest.mark.pyhrf27, pytest.mark.timeout(900)]  # it may have to be built
 

@@ -15,8 +15,8 @@ import pytest
 from pyhrf_parallel import TreatmentDataError, TreatmentError, submit_treatments
 from pyhrf_parallel.commands.cli import run as run_command
 from pyhrf_parallel.pyhrf27 import PyhrfTreatment, allowed, names, xml_tree
-from pyhrf_parallel.pyhrf27.treatment import CHECK_SCRIPT
-from pyhrf_parallel.treatment_jobs.staging import stage
+from pyhrf_parallel.pyhrf27.pyhrf_treatment import CHECK_SCRIPT
+from pyhrf_parallel.treatment_jobs.subject import stage
 from tests.conftest import missing
 
 STR, ANALYSER = "c__builtin__##str##p0##.", "cpyhrf.ui.vb_jde_analyser##JDEVEMAnalyser##p0##."

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from pyhrf_parallel import TreatmentDataError, TreatmentError, prepare_treatment_jobs
 from pyhrf_parallel.pyhrf27 import PyhrfTreatment, load_results, xml_tree
-from pyhrf_parallel.pyhrf27.treatment import SCRIPTS
-from pyhrf_parallel.treatment_jobs.staging import stage
+from pyhrf_parallel.pyhrf27.pyhrf_treatment import SCRIPTS
+from pyhrf_parallel.treatment_jobs.subject import stage
 from tests.pyhrf27.conftest import write_config
 
 PICKLED = {

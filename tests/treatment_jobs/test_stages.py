@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pyhrf_parallel.cluster.layout import Plan, Stage
-from pyhrf_parallel.cluster.slurm import with_more_memory
+from pyhrf_parallel.engine.plan import Plan, Stage
+from pyhrf_parallel.engine.slurm import with_more_memory
 from pyhrf_parallel.treatment_jobs.graph import Description
 from pyhrf_parallel.treatment_jobs.stages import ask_for_memory, make_stage
 

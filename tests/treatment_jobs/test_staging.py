@@ -23,7 +23,7 @@ from pyhrf_parallel import (
     submit_treatments,
 )
 from pyhrf_parallel.commands.cli import run as run_command
-from pyhrf_parallel.treatment_jobs.staging import stage
+from pyhrf_parallel.treatment_jobs.subject import stage
 from tests.treatment_jobs.conftest import ESTIMATE, SPLIT, run_here, table
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pyhrf_parallel.claims import Claims
+from pyhrf_parallel.worker.claims import Claims
 
 
 def take_all(claims: Claims) -> list[int]:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from pyhrf_parallel import ClusterConnectionError, ConfigurationError, remote_map, submit_map
-from pyhrf_parallel.cluster.manifests import list_runs
 from pyhrf_parallel.configuration import Configuration, load_configuration
 from pyhrf_parallel.mapping import MODES
+from pyhrf_parallel.runs.manifests import list_runs
 from tests.conftest import PYHRF_CONFIG
 
 

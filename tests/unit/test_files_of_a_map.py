@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyhrf_parallel.claims import Claims
 from pyhrf_parallel.errors import RemoteException, TaskLostError
 from pyhrf_parallel.files import private_directory, write_then_rename
-from pyhrf_parallel.payloads import Payload, PayloadError
-from pyhrf_parallel.record_files import PART, DamagedRecordsError, RecordFile, RecordStream
-from pyhrf_parallel.records import absorb, lost, note, raised, returned
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Options, Outcomes, Work
+from pyhrf_parallel.worker.claims import Claims
+from pyhrf_parallel.worker.payload import Payload, PayloadError
+from pyhrf_parallel.worker.record_files import PART, DamagedRecordsError, RecordFile, RecordStream
+from pyhrf_parallel.worker.records import absorb, lost, note, raised, returned
 
 
 def work_of(largs: list[tuple[Any, ...]], **options: Any) -> Work:

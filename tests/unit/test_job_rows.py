@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pyhrf_parallel.cluster.engine import _describe_end
-from pyhrf_parallel.cluster.layout import JobRow, State
-from pyhrf_parallel.cluster.slurm import JobState, parse_jobs
-from pyhrf_parallel.cluster.waiting import can_never_start, explain, explain_complaint
+from pyhrf_parallel.engine.engine import _describe_end
+from pyhrf_parallel.engine.plan import JobRow, State
+from pyhrf_parallel.engine.slurm import JobState, parse_jobs
+from pyhrf_parallel.engine.waiting import can_never_start, explain, explain_complaint
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 
 from pyhrf_parallel import MapRun, UnsafePlaceError, remote_map, submit_map, submit_treatments
-from pyhrf_parallel.cluster.manifests import Manifest, list_runs, remember
 from pyhrf_parallel.commands.main import main
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.files import private_directory, write_then_rename
 from pyhrf_parallel.places import check_place, make_private
-from pyhrf_parallel.record_files import RecordFile
-from pyhrf_parallel.records import returned
+from pyhrf_parallel.runs.manifests import Manifest, list_runs, remember
+from pyhrf_parallel.worker.record_files import RecordFile
+from pyhrf_parallel.worker.records import returned
 from tests.conftest import missing
 from tests.treatment_jobs.conftest import ESTIMATE, SPLIT, table
 

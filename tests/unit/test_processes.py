@@ -85,11 +85,11 @@ def test_how_a_process_is_told_from_a_later_one_of_its_number(tmp_path: Path) ->
 
 def test_a_guard_is_ready_before_anything_can_get_away(tmp_path: Path) -> None:
     slow = (
-        "import os, time; from pyhrf_parallel import processes, worker\n"
+        "import os, time; from pyhrf_parallel import processes; from pyhrf_parallel.worker.process import guard\n"
         "ready = processes.take_charge\n"
         "processes.take_charge = lambda: (time.sleep(1), ready())\n"
     )
-    code = f"{slow}worker.guard()\n{FAMILY}\nprint('ready', flush=True); os._exit(7)"
+    code = f"{slow}guard()\n{FAMILY}\nprint('ready', flush=True); os._exit(7)"
     assert start(tmp_path, code).wait() == 7
     assert not any(is_alive(int((tmp_path / name).read_text())) for name in ("child", "daemon"))
 
@@ -98,7 +98,7 @@ def test_a_guard_is_ready_before_anything_can_get_away(tmp_path: Path) -> None:
 def test_what_a_guarded_process_leaves_ends_with_it(tmp_path: Path, number: int) -> None:
     """The child ends by itself, or is killed; or the guard is asked to end both."""
     ending = "time.sleep(300)" if number == signal.SIGTERM else f"os.kill(os.getpid(), {number})"
-    code = f"from pyhrf_parallel.worker import guard; guard()\n{FAMILY}\nprint('ready', flush=True); {ending}"
+    code = f"from pyhrf_parallel.worker.process import guard; guard()\n{FAMILY}\nprint('ready', flush=True); {ending}"
     process = start(tmp_path, f"{code}; os._exit(7)")
     if number == signal.SIGTERM:
         process.terminate()

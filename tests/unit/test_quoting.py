@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyhrf_parallel.cluster.quoting import remote_command
+from pyhrf_parallel.engine.quoting import remote_command
 
 HOSTILE = [
     "", " ", "~", "~root", "*", "$HOME", "`id`", "$(id)", "it's", 'a "b"', "a!b", "!!", "!1", "\\", "\\n",

@@ -21,13 +21,13 @@ from pyhrf_parallel import (
     RunNotFoundError,
     SubmissionError,
     TaskLostError,
-    runs,
     submit_map,
 )
-from pyhrf_parallel.cluster.following import read_state
-from pyhrf_parallel.cluster.layout import PLAN
-from pyhrf_parallel.cluster.manifests import list_runs
 from pyhrf_parallel.commands.main import main
+from pyhrf_parallel.engine.plan import PLAN
+from pyhrf_parallel.runs import run as runs
+from pyhrf_parallel.runs.following import read_state
+from pyhrf_parallel.runs.manifests import list_runs
 from tests.conftest import files_in
 from tests.contract import cases
 from tests.treatment_jobs.conftest import processes_in
@@ -158,7 +158,7 @@ def test_the_commands(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_an_engine_that_is_killed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyhrf_parallel.runs._REVIVAL", 1.0)
+    monkeypatch.setattr("pyhrf_parallel.runs.run._REVIVAL", 1.0)
     with submit_map(time.sleep, [(3,)], n_jobs=1) as run:
         state = run.status()
         while not state.jobs:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import psutil
 
-from pyhrf_parallel.claims import Claims
-from pyhrf_parallel.record_files import RecordStream
-from pyhrf_parallel.runner import Cursor
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Options, Work
-from pyhrf_parallel.worker import CLAIMS, PAYLOAD, command
+from pyhrf_parallel.worker.claims import Claims
+from pyhrf_parallel.worker.process import CLAIMS, PAYLOAD, command
+from pyhrf_parallel.worker.record_files import RecordStream
+from pyhrf_parallel.worker.runner import Cursor
 
 
 def kinds_of_records(place: Path, signals: list[signal.Signals]) -> list[str]:

@@ -1,0 +1,247 @@
+"""Handing tasks to worker processes on this machine through a socket, and noticing how they end.
+
+The parent's side is a `Dispatcher`; the worker's side is `serving.serve`, a function that any pool of
+processes can be asked to run. A pool only has to start processes: which task was running where, which
+one a process died of and what to run next is known here, and not to the pool.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import signal
+import tempfile
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, Listener, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyhrf_parallel.tasks import Outcomes
+from pyhrf_parallel.worker.records import absorb
+from pyhrf_parallel.worker.runner import Cursor
+from pyhrf_parallel.worker.serving import Ahead
+
+if TYPE_CHECKING:
+    from pyhrf_parallel.worker.records import Record
+
+_SLICE = 0.05  # seconds of work to hand out at once
+_SHORTEST = 0.002  # below which an order costs more than it can balance
+_LOOK = 0.05  # seconds between two looks at how far the workers are
+_GRACE = 1.0  # seconds between interrupting a task and killing its process
+_SOCKET_PATH_LIMIT = 90  # bytes of the directory, of the kernel's 108 for the socket in it
+
+
+def _receive(connection: Connection) -> Any:
+    """Return the next message of a worker."""
+    message = pickle.loads(connection.recv_bytes())
+    if isinstance(message, Ahead):
+        buffers = [bytearray(size) for size in message]
+        for buffer in buffers:
+            _fill(connection, buffer)
+        message = pickle.loads(connection.recv_bytes(), buffers=buffers)
+    return message
+
+
+def _fill(connection: Connection, buffer: bytearray) -> None:
+    rest = memoryview(buffer)
+    while rest:
+        taken = os.readv(connection.fileno(), [rest])
+        if not taken:
+            raise EOFError
+        rest = rest[taken:]
+
+
+@dataclass
+class _Worker:
+    """A process that has connected."""
+
+    pid: int
+    cursor: Cursor
+    order: tuple[int, int] | None = None
+    sizes: tuple[int, int] = (1, 1)  # tasks to hand out next: near the end, and at most
+    late: Record | None = None  # of the task that it was killed for
+
+
+@dataclass
+class Dispatcher:
+    """Serves the workers of one round: until all is done or one of them has died.
+
+    Parameters
+    ----------
+    directory : Path
+        With the payload; private.
+    outcomes : Outcomes
+        Filled in.
+    ranges : list of (int, int)
+        The tasks to hand out.
+    workers : int
+        How many processes will share them.
+    """
+
+    directory: Path
+    outcomes: Outcomes
+    ranges: list[tuple[int, int]]
+    workers: int
+    #: After the round: the tasks that the first dead processes were running, -1 for none. More than
+    #: one when several were found dead at once: the pool kills the others when one dies.
+    suspects: list[int] = field(default_factory=list)
+    #: Whether a busy worker had to be killed: its pool is broken then.
+    killed: bool = False
+    _workers: dict[Connection, _Worker] = field(default_factory=dict)
+    _wake_lock: threading.Lock = field(default_factory=threading.Lock)
+    _death_known: bool = False  # the first death has been seen, or was ours
+
+    def open(self) -> str:
+        """Let workers connect; return the address. They wait for `serve`."""
+        # The path of a socket has a length limit that temporary directories may exceed.
+        short = len(os.fsencode(self.directory)) < _SOCKET_PATH_LIMIT
+        self._place = tempfile.mkdtemp(dir=self.directory if short else "/tmp")  # noqa: S108
+        self._listener = Listener(f"{self._place}/s", "AF_UNIX", backlog=128)
+        self._wake_reader, self._wake_writer = os.pipe()
+        return f"{self._place}/s"
+
+    def wake(self) -> None:
+        """Let `serve` end: the pool has. For another thread."""
+        with self._wake_lock, suppress(OSError):  # it has ended already
+            os.write(self._wake_writer, b"x")
+
+    def serve(self) -> None:
+        """Hand out tasks until all have an outcome, or the pool has ended."""
+        # The listener's own socket: there is no public way to wait for a connection among others.
+        door = self._listener._listener._socket  # type: ignore[attr-defined]  # noqa: SLF001
+        timeout = self.outcomes.work.options.timeout
+        pause = None if timeout is None else min(_LOOK, timeout / 10)
+        ready: list[object] = []
+        while self._wake_reader not in ready:
+            ready = list(wait([door, self._wake_reader, *self._workers], pause))
+            if door in ready:
+                self._welcome()
+            self._bury([c for c in ready if isinstance(c, Connection) and not self._hear(c)])
+            if timeout is not None:
+                self._stop_late(timeout)
+            if self.outcomes.complete:
+                self._dismiss()
+                if not self._workers:
+                    return
+                pause = _LOOK  # for one that begins only now with what is not needed
+
+    def close(self) -> None:
+        """Close all connections."""
+        # A worker's own children may hold its end of the socket open: its death was not heard.
+        self._bury([c for c, worker in self._workers.items() if worker.order])
+        for connection in list(self._workers):
+            self._forget(connection)
+        self._listener.close()
+        with self._wake_lock:  # its number may be another file's from now on
+            os.close(self._wake_writer)
+            self._wake_writer = -1
+        os.close(self._wake_reader)
+        shutil.rmtree(self._place, ignore_errors=True)
+
+    def abort(self) -> None:
+        """Kill all workers (after Ctrl-C, or because one has died)."""
+        for worker in list(self._workers.values()):
+            self._kill(worker)
+
+    def _welcome(self) -> None:
+        with suppress(OSError, EOFError):
+            connection = self._listener.accept()
+            assert isinstance(connection, Connection)  # noqa: S101  (it is one on POSIX)
+            pid = pickle.loads(connection.recv_bytes())
+            worker = _Worker(pid, Cursor(f"{self.directory}/{pid}.cursor"))
+            self._workers[connection] = worker
+            self._give(connection, worker)
+
+    def _hear(self, connection: Connection) -> bool:
+        """Take one message; return False if the worker is dead."""
+        worker = self._workers[connection]
+        try:
+            message = _receive(connection)
+        except (EOFError, OSError, pickle.UnpicklingError):
+            return False
+        if isinstance(message, list):
+            absorb(message, self.outcomes)
+        else:
+            self._finished(worker, *message)
+            for other, idle in self._workers.items():
+                if idle.order is None:
+                    self._give(other, idle)
+        return True
+
+    def _finished(self, worker: _Worker, reached: int, seconds: float) -> None:
+        """Note that a worker has run its order up to a task; take back the rest, and learn."""
+        assert worker.order is not None  # noqa: S101
+        start, stop = worker.order
+        worker.order = None
+        rate = (reached - start) / max(seconds, 1e-7)
+        worker.sizes = (max(1, int(_SHORTEST * rate)), max(1, int(_SLICE * rate)))
+        if reached < stop:
+            self.ranges.insert(0, (reached, stop))
+
+    def _give(self, connection: Connection, worker: _Worker) -> None:
+        worker.order = self._next(*worker.sizes)
+        if worker.order is not None:  # else it waits: another may return a part of its order
+            self._send(connection, worker.order)
+
+    def _next(self, smallest: int, largest: int) -> tuple[int, int] | None:
+        limit = self.outcomes.limit
+        self.ranges = [(a, min(b, limit)) for a, b in self.ranges if a < limit]
+        if not self.ranges:
+            return None
+        start, stop = self.ranges.pop(0)
+        left = stop - start + sum(b - a for a, b in self.ranges)
+        middle = min(stop, start + min(largest, max(smallest, left // (2 * self.workers))))
+        if middle < stop:
+            self.ranges.insert(0, (middle, stop))
+        return start, middle
+
+    @staticmethod
+    def _send(connection: Connection, order: tuple[int, int] | None) -> None:
+        with suppress(OSError):  # its death will be heard
+            connection.send_bytes(pickle.dumps(order))
+
+    def _bury(self, dead: list[Connection]) -> None:
+        # Only the first deaths tell something: the pool kills its other processes then.
+        telling = not self._death_known and not self.outcomes.complete
+        for connection in dead:
+            worker = self._workers[connection]
+            running = worker.cursor.running
+            if worker.late is not None:
+                absorb([worker.late], self.outcomes)
+            elif telling:
+                self.suspects.append(running if worker.order else -1)
+            self._death_known = True
+            self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        self._workers.pop(connection).cursor.close()
+        connection.close()
+
+    def _stop_late(self, timeout: float) -> None:
+        for worker in self._workers.values():
+            if worker.order is None or worker.late is not None:
+                continue
+            first = worker.order[0]
+            if worker.cursor.exceeded(timeout + _GRACE, first):
+                worker.late = worker.cursor.exceeded(timeout, first)
+                self._death_known = True
+                self._kill(worker)
+
+    def _kill(self, worker: _Worker) -> None:
+        self.killed = True
+        with suppress(ProcessLookupError):
+            os.kill(worker.pid, signal.SIGKILL)
+
+    def _dismiss(self) -> None:
+        """Send idle workers home; nobody waits for one that is busy with what is not needed."""
+        for connection, worker in list(self._workers.items()):
+            running = worker.cursor.running
+            if worker.order is None:
+                self._send(connection, None)
+                self._forget(connection)
+            elif running >= 0 and not self.outcomes.is_settled(running):
+                self._kill(worker)
+                self._forget(connection)

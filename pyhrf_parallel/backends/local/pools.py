@@ -1,0 +1,207 @@
+"""Processes for mode ``'local'``: joblib's loky starts them, and they belong to one map at a time.
+
+joblib itself shares its processes among all calls of this process. But a map kills a process whose task takes
+too long, and loky kills the others of a pool when one dies: they must be nobody else's. When a map has
+ended well, its processes wait for the next one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Self
+
+from pyhrf_parallel.errors import SubmissionError
+from pyhrf_parallel.worker.process import describe_death
+
+_MOST = 1024  # processes of a map
+
+
+@dataclass(frozen=True)
+class PoolSettings:
+    """What processes are started with: those of an earlier map are taken if theirs are equal.
+
+    Attributes
+    ----------
+    environment : tuple of (str, str)
+        Variables that limit the threads of libraries.
+    niceness : int
+        Of the processes, which cannot be taken back.
+    idle : float
+        Seconds after which a process that has nothing to do ends.
+    initializer, initargs : callable, tuple
+        What each process runs first; None for nothing.
+    """
+
+    environment: tuple[tuple[str, str], ...]
+    niceness: int
+    idle: float
+    initializer: Callable[..., object] | None
+    initargs: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, backend: Any, n_jobs: int, niceness: int) -> Self:
+        """Return what `joblib.parallel_config` and joblib's own defaults say for so many processes."""
+        options = getattr(backend, "backend_kwargs", {})  # since joblib 1.5
+        return cls(
+            tuple(sorted(backend._prepare_worker_env(n_jobs).items())),  # noqa: SLF001  (no public way)
+            niceness,
+            options.get("idle_worker_timeout") or 300,
+            options.get("initializer"),
+            tuple(options.get("initargs", ())),
+        )
+
+
+class Pool:
+    """Processes that run a job each.
+
+    Parameters
+    ----------
+    joblib : module
+        The package.
+    settings : PoolSettings
+        What the processes are started with.
+    """
+
+    def __init__(self, joblib: ModuleType, settings: PoolSettings) -> None:
+        executors = joblib.externals.loky.process_executor
+        self.settings = settings
+        self._ended: type[Exception] = executors.ShutdownExecutorError
+        # As many as any map may want: its queue is made once, and has to hold a job for each process.
+        self._executor = executors.ProcessPoolExecutor(
+            _MOST,
+            timeout=settings.idle,
+            initializer=settings.initializer,
+            initargs=settings.initargs,
+            env=dict(settings.environment),
+        )
+        self._futures: list[Future[None]] = []
+
+    def submit(self, jobs: int, job: Callable[[], None], over: Callable[[], None]) -> None:
+        """Let so many processes run a job each; `over` is called from a thread when all have ended."""
+        left = [jobs]
+        lock = threading.Lock()
+
+        def count(_: object) -> None:
+            with lock:
+                left[0] -= 1
+                if left[0]:
+                    return
+            over()
+
+        # Before loky looks how many processes are missing.
+        self._executor._max_workers = jobs  # noqa: SLF001
+        self._futures = [self._executor.submit(job) for _ in range(jobs)]
+        for future in self._futures:
+            future.add_done_callback(count)
+
+    def retire(self) -> None:
+        """Let the processes end when they have nothing to do."""
+        self._executor.shutdown(wait=False)
+
+    def end(self) -> None:
+        """Kill the processes; return when they have ended."""
+        self._executor.shutdown(wait=True, kill_workers=True)
+
+    def verdict(self) -> str:
+        """Return how a process has died, ``''`` if none has.
+
+        Raises
+        ------
+        Exception
+            What a job has raised.
+        """
+        wait(self._futures)
+        for future in self._futures:
+            error = future.exception()
+            if isinstance(error, BrokenProcessPool):
+                return _how_it_died(str(error))
+            if error is not None and not isinstance(error, self._ended):
+                raise error
+        return ""
+
+
+class _Waiting:
+    """The pool that waits for the next map: one at most, of this process and not of its forks."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pool: Pool | None = None
+        self._parents: list[Pool] = []
+
+    def exchange(self, pool: Pool | None) -> Pool | None:
+        """Let another pool wait; return the one that has waited."""
+        with self._lock:
+            earlier, self._pool = self._pool, pool
+        return earlier
+
+    def forget(self) -> None:
+        """In a fork, leave the parent's processes alone: they are not even ended with the object."""
+        self._lock = threading.Lock()
+        if self._pool is not None:
+            self._parents.append(self._pool)
+        self._pool = None
+
+
+_waiting = _Waiting()
+os.register_at_fork(after_in_child=_waiting.forget)
+
+
+def start_pool(
+    joblib: ModuleType,
+    settings: PoolSettings,
+    jobs: int,
+    job: Callable[[], None],
+    over: Callable[[], None],
+) -> Pool:
+    """Let processes run a job each, those of an earlier map if there are any; see `Pool.submit`."""
+    earlier = _waiting.exchange(None)
+    if earlier is not None and _are_equal(earlier.settings, settings):
+        try:
+            earlier.submit(jobs, job, over)
+        except (BrokenProcessPool, RuntimeError):  # they have died while they waited
+            earlier.end()
+        else:
+            return earlier
+    elif earlier is not None:
+        earlier.retire()
+    pool = Pool(joblib, settings)
+    try:
+        pool.submit(jobs, job, over)
+    except OSError as error:
+        pool.end()
+        raise SubmissionError(
+            f"{jobs} processes cannot be started: {error.strerror or error}; use a smaller n_jobs, or raise "
+            "the limits that ulimit -a shows"
+        ) from error
+    except BaseException:
+        pool.end()
+        raise
+    return pool
+
+
+def _are_equal(one: PoolSettings, other: PoolSettings) -> bool:
+    try:
+        return one == other
+    except Exception:  # initargs of joblib.parallel_config may be arrays
+        return False
+
+
+def give_back(pool: Pool) -> None:
+    """Leave processes to the next map: their jobs have ended, or are about to."""
+    earlier = _waiting.exchange(pool)
+    if earlier is not None:  # of a map that has run at the same time
+        earlier.retire()
+
+
+def _how_it_died(message: str) -> str:
+    """Read the exit status of a dead process out of what loky says: ``{SIGKILL(-9)}``."""
+    # Several have died at once where there is more than one.
+    codes = {int(code) for code in re.findall(r"\w+\((-?\d+)\)[,}]", message)}
+    return " or ".join(map(describe_death, sorted(codes))) or "its process died"

@@ -1,1 +1,0 @@
-"""All that touches soma-workflow: the engine that runs jobs, and the process it lives in."""

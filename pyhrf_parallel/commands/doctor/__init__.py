@@ -1,0 +1,1 @@
+"""``pyhrf-parallel doctor``: checks of a cluster, each of which needs the ones before."""

@@ -1,0 +1,59 @@
+"""What the cluster's scheduler answers to commands over SSH, as its jobs will be submitted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyhrf_parallel.commands.console import CommandError
+from pyhrf_parallel.commands.setup.interpreters import NOT_RUN, last_line
+from pyhrf_parallel.engine.slurm import LIST_QUEUES
+
+if TYPE_CHECKING:
+    from pyhrf_parallel.runs.remote import Cluster
+
+#: What soma-workflow and this package call.
+SLURM_COMMANDS = ("sbatch", "squeue", "scancel", "sinfo")
+
+
+def answers(cluster: Cluster) -> bool:
+    """Whether Slurm answers to commands over SSH, which may know less than a login does."""
+    return cluster.connection.run(LIST_QUEUES).status == 0
+
+
+def has_slurm(cluster: Cluster) -> bool:
+    """Whether Slurm's commands are on the PATH of commands over SSH, be its controller there or not."""
+    return cluster.connection.run(["sbatch", "--version"]).status not in NOT_RUN
+
+
+def slurm_version(cluster: Cluster) -> str:
+    """Return what Slurm is.
+
+    Raises
+    ------
+    CommandError
+        If one of its commands does not answer.
+    """
+    version = ""
+    for command in SLURM_COMMANDS:
+        done = cluster.connection.run([command, "--version"])
+        if done.status:
+            if done.status in NOT_RUN:
+                raise CommandError(f"{command} is not found on {cluster.address}")
+            raise CommandError(f"{command} on {cluster.address}: {last_line(done.err)}")
+        version = last_line(done.out.decode(errors="replace"))
+    return version
+
+
+def find_queues(cluster: Cluster) -> list[str]:
+    """Return the names of Slurm's partitions.
+
+    Raises
+    ------
+    CommandError
+        If Slurm does not answer.
+    """
+    done = cluster.connection.run(LIST_QUEUES)
+    if done.status:
+        why = last_line(done.err) or f"status {done.status}"
+        raise CommandError(f"sinfo on {cluster.address} does not answer: {why}")
+    return sorted(set(done.out.decode(errors="replace").split()))

@@ -1,0 +1,279 @@
+"""What runs on the cluster's login node: small commands, each answering with one line of JSON.
+
+Started over SSH as ``python -P -m pyhrf_parallel.engine.agent serve``, and asked through its stdin. Here, as
+``... COMMAND ARGUMENT ...`` too.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pyhrf_parallel import files
+from pyhrf_parallel.engine import send_back, step
+from pyhrf_parallel.engine.plan import EARLIER, RECORDS, STATE, Plan, State
+from pyhrf_parallel.engine.quoting import remote_command
+from pyhrf_parallel.engine.slurm import LIST_QUEUES, is_transient
+from pyhrf_parallel.files import remove_directory, write_then_rename
+from pyhrf_parallel.places import check_place, make_private
+from pyhrf_parallel.processes import find_own, find_start, kill_tree
+from pyhrf_parallel.version import __version__
+from pyhrf_parallel.worker import process as worker
+from pyhrf_parallel.worker.process import python_command
+from pyhrf_parallel.worker.record_files import PART, write_all
+
+PID = "engine.pid"
+#: Seconds after which a process that is asked nothing ends.
+IDLE = 30
+_PLACES = "places.json"
+
+
+def prepare(root: str, name: str, scheduler: str, *places: str) -> dict[str, Any]:
+    """Make a run's directory, and directories for its files; say what this side is.
+
+    Parameters
+    ----------
+    root, name : str
+        Where, and how it is called.
+    scheduler : str
+        soma-workflow's name of it.
+    *places : str
+        Directories in which one more is made, in its turn private; the run's own for an empty one.
+    """
+    directory = _make_private(Path(root).expanduser(), name)
+    made = []
+    try:
+        for number, parent in enumerate(places):
+            wanted = Path(parent).expanduser() if parent else directory
+            made.append(_make_private(wanted, f"{name}-{number}"))
+        (directory / _PLACES).write_text(json.dumps(list(map(str, made))))
+    except BaseException:
+        for place in (*made, directory):
+            remove_directory(place)
+        raise
+    return describe(scheduler) | {
+        "directory": str(directory),
+        "places": [str(place) for place in made],
+        "free": [shutil.disk_usage(place).free for place in (directory, *made)],
+    }
+
+
+def _make_private(parent: Path, name: str) -> Path:
+    make_private(parent, "choose another remote_path")
+    directory = (parent / name).absolute()
+    # It is there already if the answer has been lost, and it was asked again.
+    directory.mkdir(mode=0o700, exist_ok=True)
+    return directory
+
+
+def checksum(path: str) -> dict[str, Any]:
+    """Return the SHA-256 of a file."""
+    return {"sha256": files.checksum(path)}
+
+
+def describe(scheduler: str) -> dict[str, Any]:
+    """Say what this side is: versions, and what the scheduler's commands are."""
+    try:
+        soma = importlib.metadata.version("soma-workflow")
+    except importlib.metadata.PackageNotFoundError:
+        soma = None
+    queues, refusal = find_queues() if scheduler == "slurm" else (None, "")
+    return {
+        "python": list(sys.version_info[:3]),
+        "package": __version__,
+        "soma_workflow": soma,
+        "host": os.uname().nodename,
+        "queues": queues,
+        "refusal": refusal,
+    }
+
+
+def find_queues() -> tuple[list[str] | None, str]:
+    """Return the names of Slurm's partitions; or None, and why it will not answer later either."""
+    try:
+        done = subprocess.run(LIST_QUEUES, capture_output=True, text=True, timeout=60, check=False)
+    except OSError:
+        return None, "there is no sinfo on the PATH"
+    except subprocess.TimeoutExpired:
+        return None, ""
+    if done.returncode:
+        return None, "" if is_transient(done.stderr) else "".join(done.stderr.splitlines()[-1:])
+    return sorted(set(done.stdout.split())), ""
+
+
+def reaches(address: str, path: str) -> dict[str, Any]:
+    """Tell whether this account can log in to another machine, and write beside a file there."""
+    script = 'test -e "$1" && test -w "${1%/*}"'
+    done = _output(*send_back.login(address), remote_command(["sh", "-c", script, "sh", path]))
+    return {"reaches": done is not None}
+
+
+def _output(*argv: str) -> str | None:
+    try:
+        return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def start(directory: str, *options: str) -> dict[str, Any]:
+    """Start the engine of a run; it goes on when this connection ends.
+
+    With the option ``again``, tasks that have failed are run again.
+    """
+    place = Path(directory)
+    check_place(place)
+    known = is_running(directory)
+    if known["running"]:  # the answer was lost, and it was asked again
+        return {"pid": known["pid"]}
+    _cancel_jobs(place)  # those of an engine that has died
+    if options:
+        old = {path.name.removesuffix(PART) for path in place.glob(f"*{RECORDS}*")}
+        write_then_rename(place / EARLIER, json.dumps(sorted(old)).encode())
+        (place / STATE).unlink(missing_ok=True)  # it says that all is over
+    engine = subprocess.Popen(
+        python_command("pyhrf_parallel.engine.engine", place, *options),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    started = find_start(engine.pid) or "gone"
+    try:
+        (place / PID).write_text(f"{engine.pid} {started} {os.uname().nodename}")
+    except OSError:  # a full disk; nobody would know of it
+        kill_tree(engine.pid)
+        raise
+    return {"pid": engine.pid}
+
+
+def is_running(directory: str) -> dict[str, Any]:
+    """Tell whether the engine of a run is there."""
+    try:
+        pid, started, host = (Path(directory) / PID).read_text().split()
+    except (OSError, ValueError):
+        return {"running": False, "here": True}
+    here = host == os.uname().nodename
+    return {"running": here and find_start(int(pid)) == started, "here": here, "pid": int(pid)}
+
+
+def stop(directory: str) -> dict[str, Any]:
+    """End a run: its engine, and its jobs if the engine cannot do that."""
+    engine = is_running(directory)
+    if engine["running"]:
+        os.kill(engine["pid"], signal.SIGTERM)
+        _wait_for_end(directory)
+    _cancel_jobs(Path(directory))
+    if is_running(directory)["running"]:
+        kill_tree(engine["pid"])
+    if engine["here"]:
+        _end_what_it_has_left(Path(directory))
+    return {"stopped": engine["running"]}
+
+
+def _end_what_it_has_left(place: Path) -> None:
+    """End the processes that an engine has left here when it died, and say so."""
+    state = State("running", 0, os.uname().nodename)  # unless it has said so itself
+    with suppress(OSError, ValueError):
+        state = State.loads((place / STATE).read_bytes())
+    if state.phase != "running" or not place.exists():
+        return
+    # Names of no other run: an engine's pid is in them.
+    workers = {path.stem for path in place.glob("*.cursor")}
+
+    def is_left(words: list[str], directory: str) -> bool:
+        is_worker = worker.__name__ in words and not workers.isdisjoint(words)
+        # sbatch tries for minutes if the queue is full.
+        is_other = step.__name__ in words or words[:1] == ["sbatch"]
+        return is_worker or (is_other and directory == str(place))
+
+    for pid in find_own(is_left):
+        kill_tree(pid)
+    state.cancelled().write(place)
+
+
+def _wait_for_end(directory: str) -> None:
+    for _ in range(100):
+        if not is_running(directory)["running"]:
+            return
+        time.sleep(0.1)
+
+
+def _cancel_jobs(place: Path) -> None:
+    """Cancel what an engine that has died has left in the queue."""
+    try:
+        state = State.loads((place / STATE).read_bytes())
+        scheduler = Plan.read(place).scheduler
+    except (OSError, ValueError):
+        return
+    ids = [row.scheduler_id for row in state.jobs if row.scheduler_id]
+    if scheduler == "slurm" and ids:
+        _output("scancel", *ids)
+
+
+def remove(directory: str) -> dict[str, Any]:
+    """Stop a run and remove all of it."""
+    place = Path(directory)
+    if place.exists() and not (place / _PLACES).exists() and any(place.iterdir()):
+        raise ValueError(f"{directory} is no directory of a run")
+    stop(directory)
+    with suppress(OSError, ValueError):
+        for made in map(Path, json.loads((place / _PLACES).read_text())):
+            if made.name.startswith(place.name):  # by `prepare`
+                remove_directory(made)
+    remove_directory(place)
+    with suppress(OSError):  # the last one of them: the directory of all runs goes too
+        place.parent.rmdir()
+    return {"removed": not place.exists()}
+
+
+_COMMANDS = {
+    command.__name__: command
+    for command in (prepare, describe, checksum, reaches, start, is_running, stop, remove)
+}
+
+
+def _answer(name: str, *arguments: str) -> dict[str, Any]:
+    """Run one command; an error is an answer too."""
+    try:
+        return _COMMANDS[name](*arguments)
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
+def _serve() -> None:
+    """Answer lines of JSON, each with a command and its arguments, until nobody asks any more."""
+    questions, answers = os.dup(0), os.dup(1)  # no command may read or write there
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    rest = b""
+    while select.select([questions], [], [], IDLE)[0]:
+        piece = os.read(questions, 1 << 16)
+        if not piece:
+            break
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            write_all(answers, json.dumps(_answer(*json.loads(line))).encode() + b"\n")
+
+
+def main() -> None:
+    """Run one command, or with ``serve`` those that are asked for on stdin."""
+    _, name, *arguments = sys.argv
+    if name == "serve":
+        _serve()
+    else:
+        print(json.dumps(_answer(name, *arguments)))  # noqa: T201  (this is how it answers)
+
+
+if __name__ == "__main__":
+    main()

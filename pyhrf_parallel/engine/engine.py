@@ -1,0 +1,291 @@
+"""The process in which soma-workflow's engine runs the jobs of one run, here or on a cluster.
+
+Started in the directory of the run (see `pyhrf_parallel.engine.plan`), it submits jobs for the tasks of
+the payload and the steps around them, again for those that a dead job has left, until every task has a
+record and every step is done. An attached engine dies with the process that started it; any other goes on
+by itself, and its jobs with it.
+
+A process of its own, because the engine prints to stdout, keeps threads and exit handlers, changes the
+environment and looks into HOME: nothing of that may happen to the user's process. And always in "light"
+mode, in which it listens on no network.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from pyhrf_parallel.engine import slurm, soma
+from pyhrf_parallel.engine.job_table import JobTable
+from pyhrf_parallel.engine.plan import EARLIER, ENGINE_LOG, RECORDS, STATE, JobRow, Plan, State
+from pyhrf_parallel.engine.stages import Job, StageRun, WholeMap, make_stages
+from pyhrf_parallel.engine.takeover import Takeover, find_tasks
+from pyhrf_parallel.files import checksum, remove_directory
+from pyhrf_parallel.processes import adopt_orphans, kill_descendants
+from pyhrf_parallel.tasks import Ledger
+from pyhrf_parallel.worker.process import PAYLOAD, describe_death, read_log_tail
+from pyhrf_parallel.worker.record_files import PART, RecordFile, RecordStream
+from pyhrf_parallel.worker.records import is_return, lost, note
+
+_LATE = 20.0  # seconds that a shared file system may need to show a file
+_HOPELESS = 2  # rounds in a row in which no job ran a task
+#: A file into which the last word is written: a full disk has no room for another.
+_RESERVE, _RESERVED = Path("reserve"), 64 << 10  # bytes
+
+
+class _Cancelled(BaseException):
+    """Somebody wants the run to end."""
+
+
+class Engine:
+    """Runs the jobs of one run.
+
+    Parameters
+    ----------
+    plan : Plan
+        What to do, in the working directory.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._slurm = slurm.Commands(plan.refresh)
+        if plan.scheduler == "slurm":
+            slurm.adapt(self._slurm)
+        self._ledger = Ledger(plan.tasks, stop_at_failure=plan.stop_at_failure)
+        self._streams: dict[str, RecordStream] = {}
+        self._deaths: dict[int, int] = {}
+        self._takeover = Takeover(self._ledger)
+        self._stages = make_stages(plan)
+        self._written: State | None = None
+        self._records = RecordFile(f"engine-{os.getpid()}{RECORDS}")
+        earlier = Path(EARLIER)
+        self._earlier = set(json.loads(earlier.read_bytes())) if earlier.exists() else set()
+        self._broken = soma.watch_threads()
+        self._controller = soma.make_controller(plan)
+        self._table = JobTable(plan, self._controller, self._slurm)
+        soma.write_setup(plan)
+
+    def run(self, *, again: bool = False) -> None:
+        """Submit jobs, round after round, until no stage has anything left to run.
+
+        Parameters
+        ----------
+        again : bool
+            Whether tasks that have failed, and the steps after them, are to be run again.
+        """
+        vain = 0
+        self._read()
+        if again:
+            for stage in self._stages:
+                stage.reopen(self._ledger)
+        while not all(stage.is_over(self._ledger) for stage in self._stages):
+            before = self._progress()
+            jobs = self._round()
+            vain = 0 if self._progress() != before else vain + 1
+            if vain == _HOPELESS:
+                raise RuntimeError(
+                    f"The jobs end before they have run a task: {self._why(jobs[0])}"
+                )
+        self._records.finish()
+        self.say("done")
+
+    def _progress(self) -> tuple[object, ...]:
+        left = [stage.left for stage in self._stages]
+        deaths = sum(self._deaths.values()) + self._takeover.excused
+        return self._ledger.settled, deaths, left
+
+    def _round(self) -> list[Job]:
+        """Run jobs for all tasks without a record, and the steps around them; return the jobs."""
+        name = f"{os.getpid()}-{len(self._table.rows)}"
+        running = [stage for stage in self._stages if not stage.is_over(self._ledger)]
+        layered = [stage.layers(self._ledger, name) for stage in running]
+        jobs = [job for layers in layered for layer in layers for job in layer]
+        workflow_id = soma.submit(
+            self._controller, self._plan, soma.make_workflow(layered, self._plan.scheduler)
+        )
+        self._table.add(workflow_id, jobs)
+        while not self._look(workflow_id):
+            time.sleep(self._plan.refresh)
+        stage_of = {stage.group: stage for stage in running}
+        for job in jobs:
+            self._account(stage_of[job.group], job)
+        self._read()
+        if all(self._table.rows[job.file].exit_value == 0 for job in jobs if job.step is None):
+            self._wait_for_late_records(running)
+        return jobs
+
+    def _wait_for_late_records(self, stages: Sequence[WholeMap | StageRun]) -> None:
+        """Wait for what jobs have written that ended well: a shared file system may be slow to show it."""
+        deadline = time.monotonic() + _LATE
+        while any(s.has_tasks(self._ledger) for s in stages) and time.monotonic() < deadline:
+            time.sleep(self._plan.refresh)
+            self._read()
+
+    def _look(self, workflow_id: int) -> bool:
+        """Take in what is new; return whether the round is over."""
+        if self._broken:
+            raise RuntimeError(f"soma-workflow's engine has failed: {self._broken[0]}")
+        over = self._table.look(workflow_id)
+        self._read()
+        self.say("running")
+        self._table.check_hope()
+        if not over:
+            self._takeover.give_back(self._table.rows_of(workflow_id))
+        if self._ledger.complete and self._ledger.settled < self._plan.tasks and not over:
+            self._table.cancel()  # a task has failed: what still runs is not needed
+            return True
+        return over
+
+    def _read(self) -> None:
+        for path in Path().glob(f"*{RECORDS}*"):
+            stream = self._streams.setdefault(path.name.removesuffix(PART), RecordStream(skim=True))
+            with suppress(FileNotFoundError), path.open("rb") as file:
+                for records in stream.read(file):
+                    earlier = path.name.removesuffix(PART) in self._earlier
+                    note(filter(is_return, records) if earlier else records, self._ledger)
+
+    def _account(self, stage: WholeMap | StageRun, job: Job) -> None:
+        """Take in how a job has ended, and find the task that it was killed with."""
+        row = self._table.rows[job.file]
+        if row.reason and row.scheduler_id is None:
+            raise RuntimeError(f"The scheduler refuses the job: {row.reason}")
+        stage.account(job, row, self._why(job))
+        index, _ = find_tasks(job)
+        if row.exit_value == 0 or index < 0 or self._ledger.is_settled(index):
+            return
+        if index >= self._ledger.limit:  # not needed any more: the job was stopped for that
+            return
+        if self._takeover.excuses(index, row):
+            return
+        self._deaths[index] = self._deaths.get(index, 0) + 1
+        memory = slurm.killed_for_memory(self._schedulers_tail(job), row.reason)
+        if self._deaths[index] > self._plan.retries:
+            how = memory or row.reason or _describe_end(row)
+            reason = f"its job {row.scheduler_id or job.name} ended: {how}"
+            self._records.write([lost(index, reason, self._tail(job))])
+            stage.discard(index)
+        elif memory:
+            stage.too_big[index] = stage.too_big.get(index, 0) + 1
+
+    def _tail(self, job: Job) -> str:
+        """Return the end of what a job has written."""
+        return read_log_tail(f"{job.file}.log") + self._schedulers_tail(job)
+
+    def _schedulers_tail(self, job: Job) -> str:
+        """Return the end of what the scheduler has written of a job, and the job before it had a log."""
+        return read_log_tail(slurm.log_name(job.name, self._table.rows[job.file].scheduler_id))
+
+    def _why(self, job: Job) -> str:
+        row = self._table.rows[job.file]
+        told = "\n".join(filter(None, [row.reason, self._tail(job).strip()]))
+        return told or f"exit {row.exit_value}"
+
+    def cancel(self) -> None:
+        """Stop all jobs that have not ended, and say so."""
+        self.cancel_jobs()
+        self._read()
+        self.state("running").cancelled().write(Path())
+
+    def cancel_jobs(self) -> None:
+        """Stop all jobs that have not ended."""
+        self._table.cancel()
+
+    def say(self, phase: str) -> None:
+        """Write the state down, if it is new."""
+        state = self.state(phase)
+        if state != self._written:
+            state.write(Path())
+            self._written = state
+
+    def state(self, phase: str, error: str = "") -> State:
+        """Return how the run is doing."""
+        return State(
+            phase, os.getpid(), os.uname().nodename, error,
+            self._ledger.settled, self._ledger.failed, list(self._table.rows.values()),
+            {stage.group: stage.problem for stage in self._stages if stage.problem},
+        )  # fmt: skip
+
+
+def _describe_end(row: JobRow) -> str:
+    """Say how a job has ended of which the scheduler gives no reason."""
+    if row.exit_value is None:
+        return "nobody knows how, its scheduler gives no exit status"
+    return describe_death(row.exit_value)
+
+
+def _check_payload(plan: Plan) -> None:
+    if plan.checksum and checksum(PAYLOAD) != plan.checksum:
+        raise RuntimeError("The payload is not what was sent (wrong checksum)")
+
+
+def _write_last(state: State) -> None:
+    """Write why the run has failed, also on a disk that has no room, and on which others write."""
+    content = state.dumps()
+    if len(content) > _RESERVED:
+        content = replace(state, jobs=[]).dumps()
+    try:
+        with _RESERVE.open("r+b") as file:
+            file.write(content.ljust(_RESERVED))
+        _RESERVE.replace(STATE)
+    except OSError:  # there was no room for it from the beginning
+        state.write(Path())
+
+
+def _die_with_parent() -> None:
+    """Wait for the end of stdin: the parent has died, or it would have killed this process."""
+    sys.stdin.read()
+    kill_descendants(os.getpid())
+    remove_directory(Path.cwd())
+    os.killpg(0, signal.SIGKILL)
+
+
+def _cancel(_number: int, _frame: object) -> None:
+    raise _Cancelled
+
+
+def main() -> None:
+    """Run the engine of the run in the working directory."""
+    os.chdir(sys.argv[1])
+    log = os.open(ENGINE_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    signal.signal(signal.SIGTERM, _cancel)
+    plan = Plan.read(Path())
+    soma.limit_threads(plan)
+    adopt_orphans()
+    if plan.attached:
+        threading.Thread(target=_die_with_parent, daemon=True).start()
+    engine: Engine | None = None
+    here = os.getpid(), os.uname().nodename
+    try:
+        _RESERVE.write_bytes(bytes(_RESERVED))
+        _check_payload(plan)
+        engine = Engine(plan)
+        engine.run(again="again" in sys.argv[2:])
+    except _Cancelled:
+        if engine is not None:
+            engine.cancel()
+        else:
+            State("cancelled", *here).write(Path())
+    except BaseException as error:
+        with suppress(OSError):
+            traceback.print_exc()
+        state = State("failed", *here, f"{error}" or type(error).__name__)
+        if engine is not None:
+            with suppress(Exception):
+                engine.cancel_jobs()
+            with suppress(Exception):
+                state = engine.state("failed", state.error)
+        _write_last(state)
+    if plan.attached:  # the parent reads what there is, and then kills this process
+        threading.Event().wait()
+    os._exit(0)  # the engine's threads would not let the interpreter end

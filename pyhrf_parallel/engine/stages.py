@@ -1,0 +1,237 @@
+"""What is still to be run of a plan, as jobs: the tasks of a map, or stages with steps around them."""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pyhrf_parallel.engine import slurm, step
+from pyhrf_parallel.engine.plan import JobRow, Plan, Stage, Step
+from pyhrf_parallel.tasks import Ledger
+from pyhrf_parallel.worker.claims import Claims
+from pyhrf_parallel.worker.process import CLAIMS, command, python_command
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job to submit.
+
+    Attributes
+    ----------
+    name : str
+        As the scheduler knows it.
+    file : str
+        What its files in the run's directory are called; of no other job, in no round.
+    words : list of str
+        What it runs.
+    native : list of str
+        Options for the scheduler.
+    group : str
+        Its stage's.
+    step : Step or None
+        What it runs if these are no tasks.
+    claims : str
+        The file of the tasks that it may take.
+    """
+
+    name: str
+    file: str
+    words: list[str]
+    native: list[str]
+    group: str = ""
+    step: Step | None = None
+    claims: str = ""
+
+
+class WholeMap:
+    """All tasks, shared by as many jobs as the plan says."""
+
+    problem = ""
+    group = ""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self.too_big: dict[int, int] = {}
+
+    @property
+    def left(self) -> tuple[object, ...]:
+        """What changes when a step ends: there are none."""
+        return ()
+
+    def has_tasks(self, ledger: Ledger) -> bool:
+        """Tell whether tasks are left to run."""
+        return not ledger.complete
+
+    def is_over(self, ledger: Ledger) -> bool:
+        """Tell whether nothing is left to run."""
+        return not self.has_tasks(ledger)
+
+    def layers(self, ledger: Ledger, round_name: str) -> list[list[Job]]:
+        """Return what is left to run: jobs in layers, each to run after the one before."""
+        names = [f"job-{round_name}-{slot}" for slot in range(self._plan.jobs)]
+        Claims.create(CLAIMS, ledger.pending(), self._plan.jobs)
+        native = self._plan.native
+        return [[Job(name, name, command(".", name), native, claims=CLAIMS) for name in names]]
+
+    def account(self, job: Job, row: JobRow, why: str) -> None:
+        """Take in how a step has ended: there are none."""
+
+    def reopen(self, ledger: Ledger) -> None:
+        """Do again what comes after the tasks: nothing does."""
+
+    def discard(self, index: int) -> None:
+        """Remove what a task has left that was killed: tasks leave nothing."""
+
+
+@dataclass
+class StageRun:
+    """A stage: its steps before, its tasks, its steps after them."""
+
+    number: int
+    stage: Stage
+    plan: Plan
+    #: Why it ended early.
+    problem: str = ""
+    #: How often each task has run out of memory.
+    too_big: dict[int, int] = field(default_factory=dict)
+    _failed: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        steps = [*self.stage.before, *self.stage.after]
+        # An earlier engine of the same run may have run some.
+        self._done = {s.name for s in steps if Path(self._file(s) + step.DONE).exists()}
+
+    @property
+    def group(self) -> str:
+        """The name of all its jobs together."""
+        return self.stage.group
+
+    @property
+    def left(self) -> tuple[object, ...]:
+        """What changes when a step ends."""
+        return sorted(self._done), list(self._failed), self.problem
+
+    def has_tasks(self, ledger: Ledger) -> bool:
+        """Tell whether tasks are left to run."""
+        return bool(self._pending(ledger))
+
+    def is_over(self, ledger: Ledger) -> bool:
+        """Tell whether nothing is left to run."""
+        return bool(self.problem) or not (self.has_tasks(ledger) or self._left_after(ledger))
+
+    def layers(self, ledger: Ledger, round_name: str) -> list[list[Job]]:
+        """Return what is left to run: jobs in layers, each to run after the one before."""
+        tasks = self._pending(ledger)
+        before = [self._step(s) for s in self.stage.before if s.name not in self._done]
+        after = [self._step(s) for s in self._left_after(ledger)]
+        workers = [self._workers(tasks, round_name)] if tasks else []
+        return [*([job] for job in before if tasks), *workers, *([job] for job in after)]
+
+    def discard(self, index: int) -> None:
+        """Remove what a task has left that was killed: it may be half a file."""
+        output = self.stage.outputs[index - self.stage.start]
+        Path(self.stage.place, output).unlink(missing_ok=True)
+
+    def reopen(self, ledger: Ledger) -> None:
+        """Do again what comes after the tasks, if some of them are."""
+        if self.is_over(ledger):
+            return
+        for one in self.stage.after:
+            Path(self._file(one) + step.DONE).unlink(missing_ok=True)
+            self._done.discard(one.name)
+
+    def account(self, job: Job, row: JobRow, why: str) -> None:
+        """Take in how a step has ended."""
+        if job.step is None or not row.ran:  # not run, because of another job
+            return
+        # The step's own word counts: soma-workflow may say of a short job that it has ended, and not how.
+        if row.exit_value == 0 or Path(job.file + step.DONE).exists():
+            self._done.add(job.step.name)
+        elif job.step in self.stage.before or job.step.name in self._failed:
+            self.problem = f"job {job.name} failed: {why}"
+        else:  # its node may have died; what it works on is there
+            self._failed.append(job.step.name)
+
+    def _left_after(self, ledger: Ledger) -> list[Step]:
+        """Return the steps after the tasks that are not done, and may be."""
+        left = [s for s in self.stage.after if s.name not in self._done]
+        if not any(s.needs_success for s in left):
+            return left
+        # What becomes of the tasks is known in a later round.
+        succeeded = all(map(ledger.has_returned, range(self.stage.start, self.stage.stop)))
+        return [s for s in left if succeeded or not s.needs_success]
+
+    def _pending(self, ledger: Ledger) -> list[tuple[int, int]]:
+        start, stop = self.stage.start, self.stage.stop
+        ranges = ((max(a, start), min(b, stop)) for a, b in ledger.pending())
+        return [(a, b) for a, b in ranges if a < b]
+
+    def _file(self, one: Step) -> str:
+        return f"{self.number}-{one.name}"
+
+    def _step(self, one: Step) -> Job:
+        words = python_command(step.__name__, ".", self.number, one.name, self._file(one))
+        native = self.plan.native if one.native is None else one.native
+        return Job(one.name, self._file(one), words, native, self.group, one)
+
+    def _workers(self, ranges: list[tuple[int, int]], round_name: str) -> list[Job]:
+        """Return the jobs of the tasks; those that need more memory get one each."""
+        pending = [index for a, b in ranges for index in range(a, b)]
+        alone = [index for index in pending if index in self.too_big]
+        shared = [index for index in pending if index not in self.too_big]
+        jobs = [
+            self._worker(self._job_of(index), [(index, index + 1)], round_name, self.too_big[index])
+            for index in alone
+        ]
+        if self.stage.bounds is not None:
+            return jobs + [
+                self._worker(name, own, round_name) for name, own in self._bounded(shared)
+            ]
+        if not shared:
+            return jobs
+        names = self.stage.names[: len(shared)]
+        claims = f"{CLAIMS}-{self.number}-{round_name}"
+        Claims.create(claims, _as_ranges(shared), len(names))
+        return jobs + [self._job(name, claims, round_name) for name in names]
+
+    def _bounded(self, pending: list[int]) -> list[tuple[str, list[tuple[int, int]]]]:
+        by_job: dict[str, list[int]] = {}
+        for index in pending:
+            by_job.setdefault(self._job_of(index), []).append(index)
+        return [(name, _as_ranges(own)) for name, own in by_job.items()]
+
+    def _job_of(self, index: int) -> str:
+        """Return the name of the job that a task belongs to."""
+        if self.stage.bounds is None:
+            return f"{self.stage.names[0]}-{index - self.stage.start}"
+        return self.stage.names[bisect.bisect_right(self.stage.bounds, index)]
+
+    def _worker(
+        self, name: str, ranges: list[tuple[int, int]], round_name: str, doublings: int = 0
+    ) -> Job:
+        claims = f"{CLAIMS}-{self.number}-{round_name}-{name}"
+        Claims.create(claims, ranges, 1)
+        return self._job(name, claims, round_name, doublings)
+
+    def _job(self, name: str, claims: str, round_name: str, doublings: int = 0) -> Job:
+        file = f"{self.number}-{name}-{round_name}"
+        native = slurm.with_more_memory(self.plan.native, 2**doublings)
+        return Job(name, file, command(".", file, claims), native, self.group, claims=claims)
+
+
+def make_stages(plan: Plan) -> list[WholeMap] | list[StageRun]:
+    """Return what a plan consists of."""
+    if not plan.stages:
+        return [WholeMap(plan)]
+    return [StageRun(number, stage, plan) for number, stage in enumerate(plan.stages)]
+
+
+def _as_ranges(indices: list[int]) -> list[tuple[int, int]]:
+    ranges: list[tuple[int, int]] = []
+    for index in indices:
+        if ranges and ranges[-1][1] == index:
+            ranges[-1] = (ranges[-1][0], index + 1)
+        else:
+            ranges.append((index, index + 1))
+    return ranges

@@ -1,0 +1,70 @@
+"""A job that is no task: runs a step of a stage, and notes that it has ended well.
+
+Started as ``DIRECTORY STAGE STEP NAME`` in the directory of a run. The words of the step are in the plan,
+where no scheduler's shell can get at them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from pyhrf_parallel.engine.plan import Plan
+from pyhrf_parallel.files import write_then_rename
+from pyhrf_parallel.worker.process import guard
+
+#: The end of the name of the file that is there when a step has ended well.
+DONE = ".done"
+_NOT_FOUND = 127
+
+
+def find_program(name: str) -> str | None:
+    """Find a program: one of this Python's environment, which may not be on PATH, goes first."""
+    beside = Path(sys.executable).parent / name
+    if os.sep not in name and os.access(beside, os.X_OK):
+        return str(beside)
+    return shutil.which(name)
+
+
+def main() -> None:
+    """Run the step that the command line names."""
+    directory, number, step_name, name = sys.argv[1:]
+    place = Path(directory).absolute()
+    log = os.open(place / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    guard()
+    stage = Plan.read(place).stages[int(number)]
+    step = next(one for one in [*stage.before, *stage.after] if one.name == step_name)
+    outputs = [
+        output
+        for output in stage.outputs
+        if step.takes_outputs and Path(stage.place, output).exists()
+    ]
+    if step.takes_outputs and not outputs:
+        sys.exit("none of the tasks has left a result")
+    program, *arguments = [*step.command, *outputs]
+    found = find_program(program)
+    if found is None:
+        print(  # noqa: T201  (the log is its stderr)
+            f"There is no program {program!r} on {os.uname().nodename}, neither beside "
+            f"{sys.executable} nor on PATH",
+            file=sys.stderr,
+        )
+        sys.exit(_NOT_FOUND)
+    began = time.time()
+    status = subprocess.run([found, *arguments], cwd=stage.place, check=False).returncode
+    if status == 0:
+        told = {
+            "began": began,
+            "ended": time.time(),
+            "host": os.uname().nodename,
+            "outputs": outputs,
+        }
+        write_then_rename(place / f"{name}{DONE}", json.dumps(told).encode())
+    sys.exit(status if status >= 0 else 128 - status)

@@ -1,0 +1,72 @@
+"""What a dead job had in hand, for the other jobs of its round to take at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from pyhrf_parallel.engine.plan import JobRow
+from pyhrf_parallel.engine.stages import Job
+from pyhrf_parallel.tasks import Ledger
+from pyhrf_parallel.worker.claims import Claims
+from pyhrf_parallel.worker.runner import Cursor
+
+_INNOCENT = 3  # deaths of a task with its node after which it is under suspicion, too
+
+
+class Takeover:
+    """Gives back the tasks of jobs that have died, or that Slurm has put into the queue again.
+
+    Without it they would wait for the next round, which begins when the last job of this one has ended.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        Which tasks have ended.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._given_back: set[str] = set()
+        self._innocent: dict[int, int] = {}
+
+    def give_back(self, jobs: Collection[tuple[Job, JobRow]]) -> None:
+        """Give back what those of these jobs had that do not run any more."""
+        for job, row in jobs:
+            if job.claims and row.has_died and job.file not in self._given_back:
+                self._given_back.add(job.file)
+                self._give_back(job, blameless=row.is_blameless)
+
+    def _give_back(self, job: Job, *, blameless: bool) -> None:
+        running, (start, stop) = find_tasks(job)
+        # Its running task may be what it died of.
+        left = [
+            index
+            for index in range(start, stop)
+            if not self._ledger.is_settled(index) and (blameless or index != running)
+        ]
+        if left:
+            Claims(job.claims).give_back([(index, index + 1) for index in left])
+
+    def excuses(self, index: int, row: JobRow) -> bool:
+        """Tell whether a task that a job has died with had no part in it, and note that it has."""
+        if not row.is_blameless:
+            return False
+        self._innocent[index] = self._innocent.get(index, 0) + 1
+        return self._innocent[index] < _INNOCENT
+
+    @property
+    def excused(self) -> int:
+        """How often tasks have been excused."""
+        return sum(self._innocent.values())
+
+
+def find_tasks(job: Job) -> tuple[int, tuple[int, int]]:
+    """Return the task that a job is running, or -1, and the range that it has in hand."""
+    path = Path(f"{job.file}.cursor")
+    if not path.exists() or path.stat().st_size == 0:
+        return -1, (0, 0)
+    cursor = Cursor(str(path))
+    found = cursor.running, cursor.unsent
+    cursor.close()
+    return found

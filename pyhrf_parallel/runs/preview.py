@@ -1,0 +1,97 @@
+"""What a run would send and start, without a connection."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from pyhrf_parallel.configuration import Configuration
+from pyhrf_parallel.engine.plan import PLAN, Plan
+from pyhrf_parallel.files import private_directory
+from pyhrf_parallel.runs.here import place_of_runs
+from pyhrf_parallel.runs.manifests import new_run_id
+from pyhrf_parallel.runs.planning import make_plan, make_plan_here
+from pyhrf_parallel.runs.remote import RUNS, SITE
+from pyhrf_parallel.runs.soma_config import with_resource
+from pyhrf_parallel.runs.ssh import find_address
+from pyhrf_parallel.shipping import write_payload
+from pyhrf_parallel.tasks import Work
+from pyhrf_parallel.worker.process import PAYLOAD, command
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What `submit_map` would send and start; printed, it says so in words.
+
+    Attributes
+    ----------
+    server : str
+        ``user@host``.
+    directory : str
+        Of the run, on the cluster.
+    files : dict of str to int
+        What would be sent, with sizes in bytes.
+    commands : list of list of str
+        What would be run on the login node.
+    jobs : int
+        How many would be submitted.
+    job_command : list of str
+        What each of them would run, in `directory`.
+    scheduler : str
+        soma-workflow's name of it.
+    job_options : list of str
+        What it would be asked for, per job.
+    """
+
+    server: str
+    directory: str
+    files: dict[str, int]
+    commands: list[list[str]]
+    jobs: int
+    job_command: list[str]
+    scheduler: str
+    job_options: list[str]
+
+    def __str__(self) -> str:
+        """Say what would happen."""
+        lines = [f"On {self.server}, in {self.directory}:"]
+        lines += [f"  send {name}, {size:,} bytes" for name, size in self.files.items()]
+        lines += [f"  run {shlex.join(command)}" for command in self.commands]
+        asked = f", each with {' '.join(self.job_options)}" if self.job_options else ""
+        lines.append(f"  submit {self.jobs} job(s) to {self.scheduler}{asked}:")
+        lines.append(f"      {shlex.join(self.job_command)}")
+        return "\n".join(lines)
+
+
+def preview_run(work: Work, configuration: Configuration) -> Preview:
+    """Say what `start_run` would do, without a connection."""
+    if not configuration.has_cluster:
+        plan, files = _files(work, make_plan_here(configuration, work), for_here=True)
+        directory = str(place_of_runs() / new_run_id())
+        job = command(".", "job-NUMBER")
+        return Preview("this machine", directory, files, [], plan.jobs, job, plan.scheduler, [])
+    settings = with_resource(configuration)
+    assert settings.server is not None  # noqa: S101  (with_resource sees to it)
+    address = find_address(
+        settings.server, user=settings.user, port=settings.port, identity=settings.identity_file
+    )
+    plan, files = _files(work, make_plan(settings, work), for_here=False)
+    queue = [f"--partition={plan.queue}"] if plan.queue and plan.scheduler == "slurm" else []
+    return Preview(
+        str(address),
+        f"{settings.remote_path}/{RUNS}/{new_run_id()}",
+        files,
+        [[settings.remote_python, "-P", "-m", SITE, name, "..."] for name in ("prepare", "start")],
+        plan.jobs,
+        [settings.remote_python, *command(".", "job-NUMBER")[1:]],
+        plan.scheduler,
+        queue + plan.native,
+    )
+
+
+def _files(work: Work, plan: Plan, *, for_here: bool) -> tuple[Plan, dict[str, int]]:
+    """Return a plan, and what would be written for it with sizes in bytes."""
+    with private_directory() as place:
+        write_payload(place / PAYLOAD, work, for_here=for_here)
+        plan = plan.with_payload(place / PAYLOAD)
+        return plan, {PAYLOAD: (place / PAYLOAD).stat().st_size, PLAN: len(plan.dumps())}

@@ -1,0 +1,316 @@
+"""Runs on a cluster or on this machine, which outlive the process that submitted them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from pyhrf_parallel.configuration import Configuration
+from pyhrf_parallel.engine.plan import JobRow, State
+from pyhrf_parallel.errors import RemoteException, RunNotFoundError, SubmissionError
+from pyhrf_parallel.progress import ProgressOption, reporting
+from pyhrf_parallel.runs.following import Follower, read_log, read_state
+from pyhrf_parallel.runs.here import RunHere
+from pyhrf_parallel.runs.manifests import (
+    Manifest,
+    forget,
+    load_manifest,
+)
+from pyhrf_parallel.tasks import Options, Outcomes, Work
+
+if TYPE_CHECKING:  # paramiko is needed on clusters only
+    from pyhrf_parallel.runs.remote import RemoteRun
+
+_NEAR, _FAR = 0.05, 2.0  # seconds between two looks at a run: at least, and at most
+_FAR_HERE = 0.1  # of one on this machine
+_PATIENCE = 0.05  # in between, of the time that it has lasted
+_STOPPED = (
+    "its engine has ended without a word (killed?): pyhrf-parallel collect {0} starts it again, and "
+    "pyhrf-parallel cancel {0} ends what it has left"
+)
+_REVIVAL = 20.0  # seconds without news after which the engine is looked after
+_HOPELESS = 3  # engines in a row that have ended without a word
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """How far a run is.
+
+    Attributes
+    ----------
+    phase : str
+        ``'running'``, ``'done'``, ``'failed'``, ``'cancelled'``; or ``'stopped'`` if the engine has ended
+        without a word, was killed for example: whoever waits for the run starts it again.
+    tasks, returned, failed : int
+        How many there are, and have ended.
+    jobs : list of JobRow
+        The jobs of the scheduler.
+    error : str
+        Why it failed as a whole.
+    """
+
+    phase: str
+    tasks: int
+    returned: int
+    failed: int
+    jobs: list[JobRow]
+    error: str = ""
+
+
+def _goes_on(state: State | None) -> bool:
+    return state is None or state.phase == "running"
+
+
+class RememberedWork(Work):
+    """The tasks of a run that another process has submitted: known by their text only."""
+
+    calls: list[str]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Self:
+        """Make it of what was remembered."""
+        options = Options(None, **manifest.options)
+        blank: list[Any] = [()] * manifest.tasks
+        work = cls(RememberedWork, blank, [{}] * manifest.tasks, options)
+        object.__setattr__(work, "calls", manifest.calls)
+        return work
+
+    def describe(self, index: int) -> str:
+        """Return the text of a call; empty if it was not kept."""
+        return self.calls[index] if index < len(self.calls) else ""
+
+
+class Run:
+    """A run on a cluster or on this machine, which goes on whether or not this process does.
+
+    A context manager that closes the connection and leaves the run alone.
+
+    Attributes
+    ----------
+    manifest : Manifest
+        What was submitted, by whom, with what.
+    work : Work
+        The tasks, as far as this process knows them.
+    """
+
+    def __init__(
+        self, manifest: Manifest, run: RemoteRun | RunHere | None = None, work: Work | None = None
+    ) -> None:
+        self.manifest = manifest
+        self.work = work or RememberedWork.of(manifest)
+        self._run = run
+        self._outcomes = Outcomes(self.work)
+        self._follower: Follower | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        """Name the run, and how to get at it from elsewhere."""
+        name = type(self).__name__
+        return f"<{name} {self.run_id!r}: {self.manifest.tasks} x {self.manifest.function}>"
+
+    @property
+    def run_id(self) -> str:
+        """The name of the run, for `load` and the command line."""
+        return self.manifest.run_id
+
+    @classmethod
+    def load(cls, run_id: str) -> Self:
+        """Return a run of this account, submitted by whatever process.
+
+        Raises
+        ------
+        RunNotFoundError
+            If there is none of that name here, or it is of another kind.
+        """
+        manifest = load_manifest(run_id)
+        if not cls._knows(manifest):
+            raise RunNotFoundError(f"Run {run_id!r} is no {cls.__name__}")
+        return cls(manifest)
+
+    @staticmethod
+    def _knows(manifest: Manifest) -> bool:  # noqa: ARG004
+        return True
+
+    def close(self) -> None:
+        """Close the connection; the run goes on."""
+        if self._run is not None:
+            self._run.close()
+            self._run = self._follower = None
+
+    def status(self) -> RunStatus:
+        """Look how far the run is, without fetching results."""
+        run = self._connected()
+        state = read_state(run)
+        is_dead = _goes_on(state) and not run.is_running()
+        if is_dead:  # unless it has come to its end in between
+            state = read_state(run)
+        if state is None:
+            run.sizes()  # an engine that has not spoken yet has a directory
+            state = State("running", 0, "")
+        # The results that are here already may be ahead of the engine's last word.
+        known = self._outcomes
+        settled, failed = max((state.settled, state.failed), (known.settled, known.failed))
+        ended = state.phase in ("failed", "cancelled") and not self._outcomes.complete
+        phase = "done" if not ended and self._is_over(state, settled) else state.phase
+        if phase == "running" and is_dead:
+            phase = "stopped"
+        told = [
+            state.error,
+            _STOPPED.format(self.run_id) if phase == "stopped" else "",
+            *(f"{group}: {text}" for group, text in state.problems.items()),
+        ]
+        return RunStatus(
+            phase, self.manifest.tasks, settled - failed, failed, state.jobs,
+            "\n".join(filter(None, told)),
+        )  # fmt: skip
+
+    def _is_over(self, state: State | None, settled: int) -> bool:
+        """Tell whether nothing more is to come of use."""
+        return self._outcomes.complete or (
+            state is not None and state.phase == "running" and settled == self.manifest.tasks
+        )
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the end of the run, `timeout` seconds at most; return whether it has come."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        began = news = time.monotonic()
+        last: object = None
+        revived = 0
+        while True:
+            state = self._look()
+            if (state and state.phase == "cancelled") or self._is_over(state, -1):
+                self._advise()
+                return True
+            now = time.monotonic()
+            if (self._outcomes.settled, state) != last:
+                last, news, revived = (self._outcomes.settled, state), now, 0
+            elif now - news > _REVIVAL:
+                revived += self._connected().revive()
+                if revived == _HOPELESS:
+                    raise SubmissionError(
+                        f"The engine of run {self.run_id} has ended {_HOPELESS} times without a word (a full disk, "
+                        f"or a limit of the account?): pyhrf-parallel logs {self.run_id}"
+                    )
+                news = now
+            if deadline is not None and now >= deadline:
+                return False
+            longest = _FAR_HERE if self.manifest.here else _FAR
+            pause = min(longest, max(_NEAR, _PATIENCE * (now - began)))
+            time.sleep(pause if deadline is None else max(0, min(pause, deadline - now)))
+
+    def _advise(self) -> None:
+        """Say of modules that are missing on a cluster how they get there."""
+        server = self.manifest.settings.get("server") or "HOST"
+        for failure in () if self.manifest.here else self._outcomes.failures.values():
+            if isinstance(failure.__cause__, ModuleNotFoundError) and failure.__cause__.name:
+                package = failure.__cause__.name.partition(".")[0]
+                failure.advice = (
+                    f"{package} has to be installed on the cluster, too; if it is a package of the index: "
+                    f"pyhrf-parallel setup-cluster {server} --with {package}"
+                )
+
+    def cancel(self) -> None:
+        """Stop the jobs; what has ended can still be collected."""
+        self._connected().cancel()
+
+    def clean(self) -> None:
+        """Stop the run if it is not over, and remove all of it, there and here."""
+        self._connected().remove()
+        forget(self.run_id)
+
+    def forget(self) -> None:
+        """Remove what is remembered of the run here only: its cluster cannot be reached any more."""
+        self.close()
+        forget(self.run_id)
+
+    def logs(self, lines: int | None = 50) -> dict[str, str]:
+        """Return the last lines that the engine and the jobs have written, by name; None for all.
+
+        Who has written nothing is left out.
+        """
+        run = self._connected()
+        sizes = {name: size for name, size in sorted(run.sizes().items()) if name.endswith(".log")}
+        return {name: read_log(run, name, size, lines) for name, size in sizes.items() if size}
+
+    def follow(self, outcomes: Outcomes) -> None:
+        """Wait for the end of the run, entering there what becomes of the tasks."""
+        self._outcomes, self._follower = outcomes, None
+        self.wait()
+
+    def _connected(self) -> RemoteRun | RunHere:
+        if self._run is None:
+            run = self._find()
+            try:
+                run.check()
+            except BaseException:
+                run.close()
+                raise
+            self._run = run
+        return self._run
+
+    def _find(self) -> RemoteRun | RunHere:
+        if self.manifest.here:
+            return RunHere(self.manifest.directory)
+        from pyhrf_parallel.runs.remote import Cluster, RemoteRun
+
+        return RemoteRun(Cluster(Configuration(**self.manifest.settings)), self.manifest.directory)
+
+    def _look(self) -> State | None:
+        if self._follower is None:
+            self._follower = Follower(self._connected(), self._outcomes)
+        return self._follower.look()
+
+
+class MapRun(Run):
+    """A map on a cluster or on this machine, which goes on whether or not this process does.
+
+    Made by `pyhrf_parallel.submit_map`, or by `MapRun.load` in another process; a context manager that closes the
+    connection and leaves the run alone.
+
+    Attributes
+    ----------
+    manifest : Manifest
+        What was submitted, by whom, with what.
+    """
+
+    @staticmethod
+    def _knows(manifest: Manifest) -> bool:
+        return not manifest.treatments
+
+    def results(self, *, progress: ProgressOption = None) -> list[Any]:
+        """Wait for the end; return the results as `remote_map` does, or raise what it would.
+
+        The run keeps its files until `clean` is called, so that nothing is lost if this process is.
+
+        Parameters
+        ----------
+        progress : bool or callable, optional
+            See `remote_map`.
+        """
+        with reporting(progress, self.manifest.tasks, self.manifest.function) as report:
+            self._outcomes.show(report)
+            try:
+                self.wait()
+            finally:
+                self._outcomes.show(None)
+        return finish(self._outcomes)
+
+
+def finish(outcomes: Outcomes) -> list[Any]:
+    """Return the results of a map, or raise its first failure."""
+    if outcomes.work.options.on_error == "raise":
+        failure = outcomes.first_failure()
+        if failure is not None:
+            raise failure
+    if not outcomes.complete:
+        done, tasks = outcomes.settled, len(outcomes.work)
+        raise RemoteException(f"The run was cancelled when {done} of {tasks} tasks had ended")
+    for index, failed in outcomes.failures.items():
+        outcomes.values[index] = failed
+    return outcomes.values

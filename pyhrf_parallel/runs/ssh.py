@@ -1,0 +1,253 @@
+"""An SSH connection as users have it: ``~/.ssh/config``, agent, keys, known_hosts."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import paramiko
+
+from pyhrf_parallel.account import home, user_name
+from pyhrf_parallel.engine.quoting import remote_command
+from pyhrf_parallel.errors import ClusterConnectionError
+from pyhrf_parallel.runs.refusals import PORT, explain, locked_keys, text
+
+_TIMEOUT = 20  # seconds to connect, and to hear from a server that is there
+_KEEPALIVE = 15  # seconds
+#: The line after which a command's own output begins.
+BEGIN = "-- pyhrf_parallel begins --"
+
+# Who has set logging up is told what paramiko logs; nobody else gets its tracebacks beside our errors.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where to log in, after ``~/.ssh/config`` has been asked.
+
+    Attributes
+    ----------
+    alias : str
+        The name that the user gave.
+    host, port, user : str, int, str
+        What it stands for.
+    identity_files : tuple of str
+        Private keys to try beside the agent's and the usual ones.
+    known_hosts : tuple of str
+        Files with the keys of hosts.
+    jump : str
+        Hosts to go through, as ``ProxyJump`` has them; empty for none.
+    setup : str
+        Lines of shell that run there before each command.
+    """
+
+    alias: str
+    host: str
+    port: int
+    user: str
+    identity_files: tuple[str, ...] = ()
+    known_hosts: tuple[str, ...] = ()
+    jump: str = ""
+    setup: str = ""
+
+    def __str__(self) -> str:
+        """Return ``user@host``, with the port if it is not the usual one."""
+        return f"{self.user}@{self.host}" + (f":{self.port}" if self.port != PORT else "")
+
+
+def find_address(
+    server: str, *, user: str | None = None, port: int | None = None, identity: str | None = None
+) -> Address:
+    """Ask ``~/.ssh/config`` what a server name stands for; what is given here goes first.
+
+    Raises
+    ------
+    ClusterConnectionError
+        If that file cannot be understood.
+    """
+    path = home() / ".ssh" / "config"
+    try:
+        config = paramiko.SSHConfig.from_path(str(path)) if path.exists() else paramiko.SSHConfig()
+        entry = config.lookup(server)
+    except (paramiko.ConfigParseError, OSError, UnicodeDecodeError) as error:
+        raise ClusterConnectionError(f"{path} cannot be used: {error}") from error
+    try:
+        port = port or int(entry.get("port", PORT))
+    except ValueError as error:
+        raise ClusterConnectionError(
+            f"{path}: the port of {server} is no number: {error}"
+        ) from error
+    keys = [identity] if identity else entry.get("identityfile", [])
+    known = shlex.split(entry.get("userknownhostsfile", "~/.ssh/known_hosts"))
+    jump = entry.get("proxyjump", "none")
+    return Address(
+        alias=server,
+        host=entry.get("hostname", server),
+        port=port,
+        user=user or entry.get("user") or user_name(),
+        identity_files=tuple(os.path.expanduser(key) for key in keys),  # noqa: PTH111  (text)
+        known_hosts=(*(os.path.expanduser(k) for k in known), "/etc/ssh/ssh_known_hosts"),  # noqa: PTH111
+        jump="" if jump.lower() == "none" else jump,
+    )
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What a remote command left."""
+
+    status: int
+    out: bytes
+    err: str
+    noise: bytes = b""  # what a shell's start-up files have printed before
+
+
+class SSHConnection:
+    """A connection on which commands are run and files are read and written; a context manager.
+
+    Parameters
+    ----------
+    address : Address
+        From `find_address`.
+
+    Raises
+    ------
+    ClusterConnectionError
+        For a host that cannot be reached, whose key is unknown or has changed, or that refuses the
+        user, each with what to do.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self._jumps: list[SSHConnection] = []
+        self._client = paramiko.SSHClient()
+        for path in address.known_hosts:
+            if os.path.exists(path):  # noqa: PTH110
+                self._client.load_system_host_keys(path)
+        self._client.set_missing_host_key_policy(paramiko.RejectPolicy())
+        try:
+            self._log_in()
+        except BaseException:
+            self.close()
+            raise
+        self._sftp: paramiko.SFTPClient | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection, and those to the hosts on the way."""
+        self._client.close()
+        for jump in reversed(self._jumps):
+            jump.close()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the connection is still there."""
+        transport = self._client.get_transport()
+        return transport is not None and transport.is_active()
+
+    @property
+    def sftp(self) -> paramiko.SFTPClient:
+        """Access to files."""
+        if self._sftp is None:
+            self._sftp = self._client.open_sftp()
+            channel = self._sftp.get_channel()
+            if channel is not None:
+                channel.settimeout(_TIMEOUT * 3)
+        return self._sftp
+
+    def open(self, argv: Sequence[str], *, timeout: float = 120) -> paramiko.Channel:
+        """Start a command; every word of it arrives as it is, whatever is in it.
+
+        What a shell's start-up files print comes first, and then a line `BEGIN`.
+        """
+        transport = self._client.get_transport()
+        if transport is None:
+            raise ClusterConnectionError(f"The connection to {self.address} is closed")
+        channel = transport.open_session(timeout=_TIMEOUT)
+        channel.settimeout(timeout)
+        words = ["/bin/sh", "-c", 'echo "$1"; shift; exec "$@"', "sh", BEGIN, *argv]
+        channel.exec_command(remote_command(words, self.address.setup))
+        return channel
+
+    def run(self, argv: Sequence[str], *, timeout: float = 120) -> Completed:
+        """Run a command; every word of it arrives as it is, whatever is in it."""
+        try:
+            channel = self.open(argv, timeout=timeout)
+            channel.shutdown_write()
+            out, err = channel.makefile("rb").read(), channel.makefile_stderr("rb").read()
+            noise, _, out = out.rpartition(f"{BEGIN}\n".encode())
+            return Completed(channel.recv_exit_status(), out, err.decode(errors="replace"), noise)
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise ClusterConnectionError(
+                f"The connection to {self.address} was lost: {text(error)}"
+            ) from error
+
+    def _log_in(self) -> None:
+        options: dict[str, Any] = {}
+        if self.address.jump:
+            options["sock"] = self._channel_through(self.address.jump)
+        locked: list[str] = []
+        try:
+            try:
+                self._connect(**options)
+            except paramiko.BadHostKeyException:
+                raise
+            except paramiko.SSHException as error:
+                if not _is_refusal(error):
+                    raise
+                locked += locked_keys(self.address)
+                if options or not sys.stdin.isatty():
+                    raise
+                if locked:
+                    self._connect(passphrase=getpass.getpass(f"Passphrase of {locked[0]}: "))
+                else:
+                    self._connect(password=getpass.getpass(f"Password of {self.address}: "))
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            refused = locked if _is_refusal(error) else ()
+            raise ClusterConnectionError(explain(self.address, error, refused)) from error
+        transport = self._client.get_transport()
+        if transport is not None:
+            transport.set_keepalive(_KEEPALIVE)
+
+    def _connect(self, **options: Any) -> None:
+        self._client.connect(
+            self.address.host,
+            self.address.port,
+            self.address.user,
+            key_filename=list(self.address.identity_files),  # type: ignore[arg-type]
+            timeout=_TIMEOUT,
+            banner_timeout=_TIMEOUT,
+            auth_timeout=_TIMEOUT,
+            **options,
+        )
+
+    def _channel_through(self, jump: str) -> Any:
+        """Connect to the hosts on the way; return a channel from the last one to the server."""
+        first, _, rest = jump.rpartition(",")
+        user, _, name = rest.rpartition("@")
+        host, _, port = name.partition(":")
+        address = find_address(host, user=user or None, port=int(port) if port else None)
+        if first:
+            address = replace(address, jump=first)
+        connection = SSHConnection(address)
+        self._jumps.append(connection)
+        transport = connection._client.get_transport()
+        assert transport is not None  # noqa: S101
+        target = (self.address.host, self.address.port)
+        return transport.open_channel("direct-tcpip", target, ("127.0.0.1", 0), timeout=_TIMEOUT)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Tell whether the server has seen no key or password that it accepts."""
+    is_one = isinstance(error, paramiko.AuthenticationException)
+    return is_one or "No authentication methods available" in str(error)
