@@ -20,13 +20,15 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 _DEPTH = 8
 _OURS = "pyhrf_parallel."
 _LIBRARY = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
 _PACKAGES = {"site-packages", "dist-packages"}
 #: Values of modules that count. Others, as loggers and open files, say nothing about a result.
-_CONSTANTS = (str, bytes, int, float, complex, list, tuple, set, frozenset, dict, np.ndarray)
+_CONSTANTS = (str, bytes, int, float, complex, Path, list, tuple, set, frozenset, dict)
+_TABLES = (np.generic, np.ndarray, pd.DataFrame, pd.Series)
 #: What is used, by name: code as its text, constants as JSON has them.
 _Used = dict[str, Any]
 
@@ -137,9 +139,14 @@ def _note_value(name: str, value: Any, function: FunctionType, own: str, used: _
                 used[f"{name} values"] = _values_of(inspect.unwrap(value), _DEPTH, used)
         else:
             used[name] = describe(value, _DEPTH, used)
-    elif value is None or isinstance(value, (*_CONSTANTS, np.generic, Path)):
+    elif value is None or isinstance(value, (*_CONSTANTS, *_TABLES)) or _has_state(value):
         used[name] = ""
         used[name] = _plain(value, _DEPTH, used)
+
+
+def _has_state(value: Any) -> bool:
+    """Whether a value is an object of a user's class, or a dataclass: it is what its attributes are."""
+    return dataclasses.is_dataclass(value) or _is_users(type(value).__module__)
 
 
 def _functions(code: Any) -> Iterator[FunctionType]:
@@ -221,7 +228,7 @@ def _plain(value: Any, depth: int, used: _Used | None = None) -> Any:  # noqa: P
         return sorted(repr(_plain(item, depth, used)) for item in value)
     if isinstance(value, Path):
         return str(value)
-    if callable(value):
+    if callable(value) or _has_state(value):
         return describe(value, depth, used)
     try:
         content = pickle.dumps(value, 4)

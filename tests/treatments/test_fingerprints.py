@@ -19,6 +19,7 @@ MINE = """
 import logging
 from os import environ
 import numpy as np
+import pandas as pd
 import beside
 
 logger = logging.getLogger("mine")
@@ -28,6 +29,13 @@ def smooth(seed):
     return seed
 
 STEPS = [smooth]
+
+class Settings:
+    def __init__(self):
+        self.names = {"face", "house", "word"}
+
+SETTINGS = Settings()
+TABLE = pd.DataFrame({"weight": [1, 2]})
 
 def double(x, order=9):
     return 2 * x
@@ -44,7 +52,7 @@ class Scaling(Base):
         return lambda x: [self.factor * self.less(v) for v in x]
 
 def fit(roi):
-    logger.info(environ)
+    logger.info(environ, SETTINGS, TABLE)
     return [double(beside.more(v)) + LEVEL for v in Scaling().scale(roi.data)] + [f(0) for f in STEPS]
 
 class Fit:
@@ -81,6 +89,8 @@ def described(place: Path, name: str, mine: str = MINE, beside: str = BESIDE) ->
         pytest.param("return x + 1", "return x + 2", id="module beside it"),
         pytest.param("factor = 5", "factor = 6", id="class"),
         pytest.param("y - 7", "y - 8", id="base class"),
+        pytest.param('"word"', '"tool"', id="attribute of an object"),
+        pytest.param("[1, 2]", "[1, 3]", id="table"),
     ],
 )
 @pytest.mark.parametrize("name", ["fit", "Fit"])
