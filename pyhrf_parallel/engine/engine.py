@@ -24,9 +24,10 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from pyhrf_parallel.engine import slurm, soma
+from pyhrf_parallel.engine import slurm
 from pyhrf_parallel.engine.job_table import JobTable
 from pyhrf_parallel.engine.plan import EARLIER, ENGINE_LOG, RECORDS, STATE, JobRow, Plan, State
+from pyhrf_parallel.engine.scheduler import Scheduler
 from pyhrf_parallel.engine.stages import Job, StageRun, WholeMap, make_stages
 from pyhrf_parallel.engine.takeover import Takeover, find_tasks
 from pyhrf_parallel.files import checksum, remove_directory
@@ -53,13 +54,13 @@ class Engine:
     ----------
     plan : Plan
         What to do, in the working directory.
+    scheduler : Scheduler
+        Who runs the jobs.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, scheduler: Scheduler) -> None:
         self._plan = plan
-        self._slurm = slurm.Commands(plan.refresh)
-        if plan.scheduler == "slurm":
-            slurm.adapt(self._slurm)
+        self._scheduler = scheduler
         self._ledger = Ledger(plan.tasks, stop_at_failure=plan.stop_at_failure)
         self._streams: dict[str, RecordStream] = {}
         self._deaths: dict[int, int] = {}
@@ -69,10 +70,7 @@ class Engine:
         self._records = RecordFile(f"engine-{os.getpid()}{RECORDS}")
         earlier = Path(EARLIER)
         self._earlier = set(json.loads(earlier.read_bytes())) if earlier.exists() else set()
-        self._broken = soma.watch_threads()
-        self._controller = soma.make_controller(plan)
-        self._table = JobTable(plan, self._controller, self._slurm)
-        soma.write_setup(plan)
+        self._table = JobTable(plan, scheduler)
 
     def run(self, *, again: bool = False) -> None:
         """Submit jobs, round after round, until no stage has anything left to run.
@@ -108,12 +106,8 @@ class Engine:
         name = f"{os.getpid()}-{len(self._table.rows)}"
         running = [stage for stage in self._stages if not stage.is_over(self._ledger)]
         layered = [stage.layers(self._ledger, name) for stage in running]
-        jobs = [job for layers in layered for layer in layers for job in layer]
-        workflow_id = soma.submit(
-            self._controller, self._plan, soma.make_workflow(layered, self._plan.scheduler)
-        )
-        self._table.add(workflow_id, jobs)
-        while not self._look(workflow_id):
+        number, jobs = self._table.submit(layered)
+        while not self._look(number):
             time.sleep(self._plan.refresh)
         stage_of = {stage.group: stage for stage in running}
         for job in jobs:
@@ -130,18 +124,16 @@ class Engine:
             time.sleep(self._plan.refresh)
             self._read()
 
-    def _look(self, workflow_id: int) -> bool:
+    def _look(self, number: int) -> bool:
         """Take in what is new; return whether the round is over."""
-        if self._broken:
-            raise RuntimeError(f"soma-workflow's engine has failed: {self._broken[0]}")
-        over = self._table.look(workflow_id)
+        over = self._table.look(number)
         self._read()
         self.say("running")
         self._table.check_hope()
         if not over:
-            self._takeover.give_back(self._table.rows_of(workflow_id))
+            self._takeover.give_back(self._table.rows_of(number))
         if self._ledger.complete and self._ledger.settled < self._plan.tasks and not over:
-            self._table.cancel()  # a task has failed: what still runs is not needed
+            self._scheduler.cancel()  # a task has failed: what still runs is not needed
             return True
         return over
 
@@ -197,7 +189,7 @@ class Engine:
 
     def cancel_jobs(self) -> None:
         """Stop all jobs that have not ended."""
-        self._table.cancel()
+        self._scheduler.cancel()
 
     def say(self, phase: str) -> None:
         """Write the state down, if it is new."""
@@ -259,6 +251,8 @@ def main() -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     signal.signal(signal.SIGTERM, _cancel)
+    from pyhrf_parallel.engine import soma
+
     plan = Plan.read(Path())
     soma.limit_threads(plan)
     adopt_orphans()
@@ -269,7 +263,7 @@ def main() -> None:
     try:
         _RESERVE.write_bytes(bytes(_RESERVED))
         _check_payload(plan)
-        engine = Engine(plan)
+        engine = Engine(plan, soma.SomaScheduler(plan))
         engine.run(again="again" in sys.argv[2:])
     except _Cancelled:
         if engine is not None:

@@ -1,23 +1,27 @@
-"""Setting soma-workflow up in this process: in "light" mode, with all its state in the working directory."""
+"""soma-workflow as the scheduler of a run: in "light" mode, with all its state in the working directory."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import threading
+import time
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import soma_workflow.engine
-from soma_workflow import client, configuration
+from soma_workflow import client, configuration, constants
 from soma_workflow.schedulers import local_scheduler
 
 from pyhrf_parallel.account import user_name
-from pyhrf_parallel.engine.plan import Plan
+from pyhrf_parallel.engine import slurm, waiting
+from pyhrf_parallel.engine.plan import JobRow, Plan
 from pyhrf_parallel.engine.quoting import in_braces
 from pyhrf_parallel.engine.stages import Job
-from pyhrf_parallel.processes import kill_tree
+from pyhrf_parallel.processes import kill_descendants, kill_tree
 from pyhrf_parallel.tasks import available_cpus
 
 # As many workers run side by side, each must not start a thread per CPU; what the user set stays.
@@ -31,9 +35,108 @@ _THREAD_LIMITS = (
 )
 
 _SETUP = "setup.sh"
+_SUBMISSION = 3.0  # seconds that a submission under way may take
 
 
-def make_controller(plan: Plan) -> Any:
+class SomaScheduler:
+    """Runs jobs with soma-workflow: on this machine, or with what it knows of Slurm and others.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of the run in the working directory.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._slurm = slurm.Commands(plan.refresh)
+        if plan.scheduler == "slurm":
+            slurm.adapt(self._slurm)
+        self._broken = _watch_threads()
+        self._controller = _make_controller(plan)
+        self._jobs: dict[int, list[Job]] = {}  # by the id of their workflow
+        self._back: set[str] = set()
+        _write_setup(plan)
+
+    def submit(self, layered: Sequence[Sequence[Sequence[Job]]]) -> int:
+        """Submit a workflow; return its id."""
+        workflow = _make_workflow(layered, self._plan.scheduler)
+        workflow_id: int = self._controller.submit_workflow(
+            workflow, name=self._plan.name, queue=self._plan.queue
+        )
+        # Its loop has just begun to wait: the jobs would be submitted only after that.
+        self._controller._engine_proxy.engine_loop._scheduler.jobs_finished_event.set()  # noqa: SLF001
+        self._jobs[workflow_id] = [job for layers in layered for layer in layers for job in layer]
+        return workflow_id
+
+    def look(self, number: int) -> list[JobRow]:
+        """Return how the jobs of a workflow are, in the order in which they were given."""
+        if self._broken:
+            raise RuntimeError(f"soma-workflow's engine has failed: {self._broken[0]}")
+        # Each job's own row: the workflow's status tells nothing of failed jobs.
+        elements = sorted(self._controller.workflow_elements_status(number)[0])
+        # It numbers them as they were given.
+        return [
+            self._row(element, job)
+            for element, job in zip(elements, self._jobs[number], strict=True)
+        ]
+
+    def _row(self, element: Any, job: Job) -> JobRow:
+        _id, status, _queue, ended, _dates, scheduler_id = element
+        row = JobRow(
+            job.name, status, ended[1] if ended else None, str(scheduler_id or "") or None,
+            self._slurm.refusals.get(job.name, ""), job.group,
+        )  # fmt: skip
+        unclear = status not in (constants.RUNNING, constants.DONE)
+        return self._ask_slurm(row) if self._plan.scheduler == "slurm" and unclear else row
+
+    def _ask_slurm(self, row: JobRow) -> JobRow:
+        """Return a row with what Slurm says of a job that waits, or has failed."""
+        if row.scheduler_id is None:
+            complaint = self._slurm.complaints.get(row.name, "")
+            return replace(row, waits=waiting.explain_complaint(complaint))
+        found = self._slurm.job(row.scheduler_id)
+        if found is None:
+            return row
+        if found.is_back and row.scheduler_id not in self._back:
+            # Slurm lets it wait for minutes, and what is left can be run at once.
+            self._back.add(row.scheduler_id)
+            self._slurm.cancel([row.scheduler_id])
+        if row.scheduler_id in self._back:
+            return replace(row, reason="Slurm had put it back into the queue", is_blameless=True)
+        if row.status == constants.FAILED:
+            return replace(row, reason=found.failure, is_blameless=found.is_blameless)
+        return replace(row, waits=waiting.explain(found.reason))
+
+    def cancel(self) -> None:
+        """Stop all jobs that have not ended, and submit no others."""
+        # soma-workflow's own way waits for news of the workflow, which may have had its last.
+        if self._plan.scheduler == "slurm":
+            self._slurm.close()
+            self._slurm.cancel(self._submitted())
+        elif self._plan.scheduler == "local_basic":
+            kill_descendants(os.getpid())
+        else:
+            for workflow_id in self._controller.workflows():
+                with suppress(Exception):  # an engine that cannot be asked has no jobs
+                    self._controller.stop_workflow(workflow_id)
+
+    def _submitted(self) -> list[str]:
+        """Return the jobs that have not ended, by the scheduler's id."""
+        deadline = time.monotonic() + _SUBMISSION
+        found: list[str] = []
+        for workflow_id in self._jobs:
+            while True:
+                running = [row for row in self.look(workflow_id) if not row.has_ended]
+                # One may be on its way to the scheduler just now.
+                if all(row.scheduler_id for row in running) or time.monotonic() > deadline:
+                    break
+                time.sleep(self._plan.refresh)
+            found += [row.scheduler_id for row in running if row.scheduler_id]
+        return found
+
+
+def _make_controller(plan: Plan) -> Any:
     """Start the engine with all its state in the working directory, and none in HOME."""
     os.environ.setdefault(
         "LOGNAME", user_name()
@@ -59,13 +162,13 @@ def make_controller(plan: Plan) -> Any:
     return client.WorkflowController("localhost", config=settings)
 
 
-def write_setup(plan: Plan) -> None:
+def _write_setup(plan: Plan) -> None:
     """Write the lines that run first in each job to a file: a scheduler's shell would change them."""
     if plan.setup:
         Path(_SETUP).write_text(f'{in_braces(plan.setup)}\nexec "$@"\n')
 
 
-def watch_threads() -> list[str]:
+def _watch_threads() -> list[str]:
     """Return a list that gets the reason when a thread ends with an exception.
 
     soma-workflow's engine and schedulers are threads, and nothing happens any more without them.
@@ -80,7 +183,7 @@ def watch_threads() -> list[str]:
     return reasons
 
 
-def make_workflow(layered: Sequence[Sequence[Sequence[Job]]], scheduler: str) -> client.Workflow:
+def _make_workflow(layered: Sequence[Sequence[Sequence[Job]]], scheduler: str) -> client.Workflow:
     """Make a workflow of stages, each of layers of jobs, a layer running after the one before.
 
     The first jobs of the stages run one after the other: each reads whole images.
@@ -106,14 +209,6 @@ def _job(job: Job, scheduler: str) -> client.Job:
     words = ["/bin/bash", _SETUP, *job.words] if Path(_SETUP).exists() else job.words
     native = ["--no-requeue", *job.native] if scheduler == "slurm" else job.native
     return client.Job(words, name=job.name, native_specification=native or None)
-
-
-def submit(controller: Any, plan: Plan, workflow: client.Workflow) -> int:
-    """Submit a workflow; return its id."""
-    workflow_id: int = controller.submit_workflow(workflow, name=plan.name, queue=plan.queue)
-    # Its loop has just begun to wait: the jobs would be submitted only after that.
-    controller._engine_proxy.engine_loop._scheduler.jobs_finished_event.set()  # noqa: SLF001
-    return workflow_id
 
 
 def limit_threads(plan: Plan) -> None:
