@@ -10,9 +10,10 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:  # a process for each task: what it imports is waited for
+    import numpy as np
 
 
 def add(a: float, b: float = 2) -> float:
