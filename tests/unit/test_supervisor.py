@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,10 +14,12 @@ import psutil
 
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Options, Work
+from pyhrf_parallel.version import __version__
 from pyhrf_parallel.worker.claims import Claims
 from pyhrf_parallel.worker.process import CLAIMS, PAYLOAD, command
 from pyhrf_parallel.worker.record_files import RecordStream
 from pyhrf_parallel.worker.runner import Cursor
+from tests.conftest import ROOT
 
 
 def kinds_of_records(place: Path, signals: list[signal.Signals]) -> list[str]:
@@ -47,3 +51,18 @@ def test_a_job_that_is_ended_has_lost_no_task_by_itself(tmp_path: Path) -> None:
 
 def test_a_task_that_is_ended_is_lost(tmp_path: Path) -> None:
     assert kinds_of_records(tmp_path, [signal.SIGTERM]) == ["lost"]
+
+
+def test_a_package_that_is_not_installed_is_found(tmp_path: Path) -> None:
+    """As when its folder lies beside a script."""
+    python = Path(sys.base_prefix, "bin", f"python3.{sys.version_info[1]}")
+    code = (
+        "import subprocess, sys\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "from pyhrf_parallel.worker.process import python_command\n"
+        "subprocess.run(python_command('pyhrf_parallel.engine.agent', 'describe', 'local_basic'))\n"
+    )
+    done = subprocess.run(
+        [python, "-I", "-c", code, ROOT], cwd=tmp_path, stdout=subprocess.PIPE, check=True
+    )
+    assert json.loads(done.stdout)["package"] == __version__

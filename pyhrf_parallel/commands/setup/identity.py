@@ -31,7 +31,7 @@ def _version(name: str) -> str:
 
 
 def _checksum() -> str:
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]  # the package
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
