@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from pyhrf_parallel.engine.plan import Plan, Stage
-from pyhrf_parallel.engine.slurm import with_more_memory
 from pyhrf_parallel.treatment_jobs.graph import Description
 from pyhrf_parallel.treatment_jobs.stages import ask_for_memory, make_stage
 
@@ -46,17 +45,3 @@ def test_memory_that_nobody_can_tell() -> None:
     assert ask_for_memory(plan(), [stage(3, 2, None)], [None]).native == []
     here = plan(scheduler="local_basic")
     assert ask_for_memory(here, [stage(3, 2, None)], [[10**9] * 3]).native == []
-
-
-@pytest.mark.parametrize(
-    ("asked", "more"),
-    [
-        ("--mem=450M", "--mem=900M"),
-        ("--mem=2G", "--mem=4096M"),
-        ("--mem=100", "--mem=200M"),
-        ("-x", "-x"),
-    ],
-)
-def test_more_memory(asked: str, more: str) -> None:
-    assert with_more_memory([asked], 2) == [more]
-    assert with_more_memory([asked], 1) == [asked]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pyhrf_parallel.engine import engine as engines
-from pyhrf_parallel.engine.engine import Engine
+from pyhrf_parallel.engine.engine import Engine, _describe_end
 from pyhrf_parallel.engine.plan import JobRow, Plan, Stage, State
 from pyhrf_parallel.engine.stages import Job
 from pyhrf_parallel.tasks import Ledger
@@ -218,3 +218,11 @@ def test_a_region_that_needs_more_memory_gets_a_job_with_more() -> None:
     assert asked[0] == [["--mem=100M"]]
     assert ["--mem=200M"] in asked[1]
     assert ["--mem=400M"] in asked[2]
+
+
+@pytest.mark.parametrize(
+    ("exit_value", "told"),
+    [(7, "status 7"), (-9, "SIGKILL"), (None, "nobody knows how")],
+)
+def test_the_end_of_a_job(exit_value: int | None, told: str) -> None:
+    assert told in _describe_end(JobRow("job", "failed", exit_value))

@@ -1,0 +1,94 @@
+"""What a server name stands for, as ``~/.ssh/config`` has it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pyhrf_parallel.errors import ClusterConnectionError
+from pyhrf_parallel.runs.ssh import Address, find_address
+
+CONFIG = """
+Host gate g-*
+    HostName gate.org
+    User ann
+    Port 2200
+    IdentityFile ~/.ssh/one
+    IdentityFile "/a place/two"
+    UserKnownHostsFile ~/.ssh/known /k2
+Host inner
+    HostName %h.lan
+    ProxyJump ann@gate:22,other
+Host straight
+    ProxyJump none
+HOST = equals
+    HOSTNAME=equals.org
+Host * !gate
+    User everybody
+"""
+
+
+@pytest.fixture
+def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of the configuration."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LOGNAME", "me")
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "config").write_text(CONFIG)
+    return tmp_path / ".ssh"
+
+
+def bare(name: str, user: str, ssh: Path) -> Address:
+    known = str(ssh / "known_hosts"), "/etc/ssh/ssh_known_hosts"
+    return Address(name, name, 22, user, known_hosts=known)
+
+
+def test_all_that_a_host_says(ssh: Path) -> None:
+    keys = str(ssh / "one"), "/a place/two"
+    known = str(ssh / "known"), "/k2", "/etc/ssh/ssh_known_hosts"
+    address = Address("gate", "gate.org", 2200, "ann", keys, known)
+    assert find_address("gate") == address
+    assert str(address) == "ann@gate.org:2200"
+    assert find_address("g-7") == replace(address, alias="g-7")
+    given = find_address("gate", user="bob", port=22, identity="~/k")
+    assert given == replace(address, user="bob", port=22, identity_files=(str(ssh.parent / "k"),))
+    assert str(given) == "bob@gate.org"
+
+
+@pytest.mark.parametrize(
+    ("name", "host", "jump"),
+    [
+        ("inner", "inner.lan", "ann@gate:22,other"),
+        ("straight", "straight", ""),
+        ("equals", "equals.org", ""),
+        ("10.0.0.7", "10.0.0.7", ""),
+        ("::1", "::1", ""),
+        ("é", "é", ""),
+        ("*", "*", ""),
+    ],
+)
+def test_hosts(name: str, host: str, jump: str, ssh: Path) -> None:
+    expected = replace(bare(name, "everybody", ssh), host=host, jump=jump)
+    assert find_address(name) == expected
+
+
+def test_no_configuration(ssh: Path) -> None:
+    (ssh / "config").unlink()
+    assert find_address("gate") == bare("gate", "me", ssh)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"Host a\nPort many\n", "the port of a is no number"),
+        (b"nonsense\n", "cannot be used"),
+        (b"Match all host a\n", "cannot be used"),
+        (b"Host \xff\n", "cannot be used"),
+    ],
+)
+def test_a_configuration_that_cannot_be_used(content: bytes, told: str, ssh: Path) -> None:
+    (ssh / "config").write_bytes(content)
+    with pytest.raises(ClusterConnectionError, match=f"{ssh}.*{told}"):
+        find_address("a")
