@@ -259,20 +259,25 @@ class Commands:
         now = time.monotonic()
         pause = min(_LONGEST, max(self._refresh, (now - self._began) / 20))
         if is_new or now - self._asked > pause:
-            self._ask()
+            running = [i for i, job in self._known.items() if job is None or job.state not in _OVER]
+            if running:
+                self._ask(running)
             self._asked = time.monotonic()
         return self._known[job_id]
 
-    def _ask(self) -> None:
-        running = [i for i, job in self._known.items() if job is None or job.state not in _OVER]
-        if not running:
-            return
-        out, error = self.call(status_command(running))
-        # Else what was known holds until the controller is back.
-        if not error:
-            self._known |= parse_jobs(out)
-        elif "Invalid job id" in error:  # Slurm forgets jobs some minutes after their end
-            self._known |= dict.fromkeys(running, _FORGOTTEN)
+    def _ask(self, job_ids: list[str]) -> None:
+        out, error = self.call(status_command(job_ids))
+        is_refused = "Invalid job id" in error  # Slurm forgets jobs some minutes after their end
+        if error and not is_refused:
+            return  # what was known holds until the controller is back
+        found = parse_jobs(out)
+        self._known |= found
+        if len(job_ids) > 1:  # of several, squeue just leaves out those that it does not know
+            for job_id in job_ids:
+                if job_id not in found:
+                    self._ask([job_id])
+        elif is_refused:
+            self._known[job_ids[0]] = _FORGOTTEN
 
     def cancel(self, job_ids: list[str]) -> None:
         """Cancel jobs, those that have ended already too."""

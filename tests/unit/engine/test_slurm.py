@@ -307,8 +307,19 @@ class TestCommands:
         assert commands.job("1") == known == JobState("RUNNING", 0, "None", "n1")
         assert len(clock.pauses) == len(slurm._PAUSES)
 
-    def test_a_job_that_slurm_has_forgotten(self, put: Callable[..., Path]) -> None:
-        put("squeue", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
-        job = Commands(1).job("1")
-        assert job is not None
-        assert (job.state, job.exit_value) == ("COMPLETED", 0)
+    def test_jobs_that_slurm_has_forgotten(self, put: Callable[..., Path], clock: Any) -> None:
+        """Asked for one job that it does not know, squeue fails; of several, it leaves them out."""
+        forgotten = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
+        put("squeue", f"case $3 in *,*) cat rows;; --jobs=3) cat rows;; *) {forgotten};; esac")
+        rows = [line(i, "RUNNING", 0, 0, "None", "n1", 0) for i in (1, 2, 3)]
+        Path("rows").write_text("".join(rows))
+        commands = Commands(1)
+        for i in "123":
+            commands.job(i)
+        Path("rows").write_text(rows[2])
+        clock.now += 2
+        found = [commands.job(i) for i in "123"]
+        assert [job and (job.state, job.exit_value) for job in found] == [
+            ("COMPLETED", 0), ("COMPLETED", 0), ("RUNNING", 0),
+        ]  # fmt: skip
+        assert Commands(1).job("1") == found[0]
