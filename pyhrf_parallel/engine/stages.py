@@ -181,7 +181,12 @@ class StageRun:
         alone = [index for index in pending if index in self.too_big]
         shared = [index for index in pending if index not in self.too_big]
         jobs = [
-            self._worker(self._job_of(index), [(index, index + 1)], round_name, self.too_big[index])
+            self._worker(
+                f"{self._job_of(index)}-{index - self.stage.start}",  # the job itself has the others
+                [(index, index + 1)],
+                round_name,
+                self.too_big[index],
+            )
             for index in alone
         ]
         if self.stage.bounds is not None:
@@ -202,10 +207,8 @@ class StageRun:
         return [(name, _as_ranges(own)) for name, own in by_job.items()]
 
     def _job_of(self, index: int) -> str:
-        """Return the name of the job that a task belongs to."""
-        if self.stage.bounds is None:
-            return f"{self.stage.names[0]}-{index - self.stage.start}"
-        return self.stage.names[bisect.bisect_right(self.stage.bounds, index)]
+        """Return the name of the job that a task belongs to; of the first one if all jobs share them."""
+        return self.stage.names[bisect.bisect_right(self.stage.bounds or [], index)]
 
     def _worker(
         self, name: str, ranges: list[tuple[int, int]], round_name: str, doublings: int = 0

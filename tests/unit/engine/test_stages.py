@@ -118,6 +118,13 @@ class TestTasks:
         ]  # fmt: skip
         assert shares(workers) == {"a-1": [3], "a-3": [5], "a": [2, 4], "b": []}
 
+    def test_those_of_a_job_with_tasks_of_its_own(self, ledger: Ledger) -> None:
+        run = stage(bounds=[5, 6])
+        run.too_big |= {2: 1, 3: 1}
+        workers = run.layers(ledger, "r")[1]
+        assert len({job.file for job in workers}) == 4
+        assert shares(workers) == {"a-0": [2], "a-1": [3], "a": [4], "b": [5]}
+
     def test_files_are_of_no_other_job(self, ledger: Ledger) -> None:
         runs = [stage(), replace(stage(), number=4)]
         jobs = [job for run in runs for name in "rs" for job in run.layers(ledger, name)[1]]
