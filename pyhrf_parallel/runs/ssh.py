@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import getpass
+import glob
 import logging
 import os
+import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Self
 
 import paramiko
@@ -20,6 +23,8 @@ from pyhrf_parallel.runs.refusals import PORT, explain, locked_keys, text
 
 _TIMEOUT = 20  # seconds to connect, and to hear from a server that is there
 _KEEPALIVE = 15  # seconds
+_KEYWORD = re.compile(r"\s*(\w+)(?:\s*=\s*|\s+)(.*)")
+_DEEPEST = 16  # as OpenSSH has it
 #: The line after which a command's own output begins.
 BEGIN = "-- pyhrf_parallel begins --"
 
@@ -73,9 +78,12 @@ def find_address(
     """
     path = home() / ".ssh" / "config"
     try:
-        config = paramiko.SSHConfig.from_path(str(path)) if path.exists() else paramiko.SSHConfig()
+        config = paramiko.SSHConfig()
+        if path.exists():
+            config.parse(_with_includes(path))
         entry = config.lookup(server)
-    except (paramiko.ConfigParseError, OSError, UnicodeDecodeError) as error:
+    # An ImportError is what an older paramiko makes of `Match exec`.
+    except (paramiko.SSHException, OSError, ImportError, ValueError) as error:
         raise ClusterConnectionError(f"{path} cannot be used: {error}") from error
     try:
         port = port or int(entry.get("port", PORT))
@@ -95,6 +103,26 @@ def find_address(
         known_hosts=(*(os.path.expanduser(k) for k in known), "/etc/ssh/ssh_known_hosts"),  # noqa: PTH111
         jump="" if jump.lower() == "none" else jump,
     )
+
+
+def _with_includes(path: Path, block: str = "Host *", depth: int = 0) -> Iterator[str]:
+    """Read the lines of a configuration with those of files that it includes, which paramiko leaves out."""
+    if depth > _DEEPEST:
+        raise paramiko.ConfigParseError(f"{path} is included too deep")
+    for line in path.read_text(encoding="utf-8").splitlines():
+        found = _KEYWORD.match(line)
+        if found is None or found[1].lower() != "include":
+            if found and found[1].lower() in ("host", "match"):
+                block = line
+            yield line
+            continue
+        directory = home() / ".ssh"
+        for pattern in shlex.split(found[2]):
+            if pattern.startswith("~/"):
+                pattern = glob.escape(str(home())) + pattern[1:]  # noqa: PLW2901
+            for name in sorted(glob.glob(pattern, root_dir=directory)):  # noqa: PTH207
+                yield from _with_includes(directory / name, block, depth + 1)
+                yield block  # what a file begins ends with it
 
 
 @dataclass(frozen=True)

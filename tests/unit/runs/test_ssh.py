@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,11 +34,12 @@ Host * !gate
 @pytest.fixture
 def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The directory of the configuration."""
-    monkeypatch.setenv("HOME", str(tmp_path))
+    ssh = tmp_path / "home [1] é" / ".ssh"
+    ssh.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(ssh.parent))
     monkeypatch.setenv("LOGNAME", "me")
-    (tmp_path / ".ssh").mkdir()
-    (tmp_path / ".ssh" / "config").write_text(CONFIG)
-    return tmp_path / ".ssh"
+    (ssh / "config").write_text(CONFIG)
+    return ssh
 
 
 def bare(name: str, user: str, ssh: Path) -> Address:
@@ -86,9 +88,31 @@ def test_no_configuration(ssh: Path) -> None:
         (b"nonsense\n", "cannot be used"),
         (b"Match all host a\n", "cannot be used"),
         (b"Host \xff\n", "cannot be used"),
+        (b"Include config\n", "included too deep"),
+        (b"Include 'config\n", "cannot be used"),
+        (
+            b"CanonicalizeHostname yes\nCanonicalDomains b.invalid\nCanonicalizeFallbackLocal no\n",
+            "cannot be used",
+        ),
     ],
 )
 def test_a_configuration_that_cannot_be_used(content: bytes, told: str, ssh: Path) -> None:
     (ssh / "config").write_bytes(content)
-    with pytest.raises(ClusterConnectionError, match=f"{ssh}.*{told}"):
+    with pytest.raises(ClusterConnectionError, match=f"{re.escape(str(ssh))}.*{told}"):
         find_address("a")
+
+
+def test_files_that_are_included(ssh: Path) -> None:
+    """Each ends where it is included: what follows belongs to the block that was open before."""
+    (ssh / "d").mkdir()
+    (ssh / "d" / "1").write_text("Host one\n  HostName one.org\n  INCLUDE=d/deeper\n  Port 7\n")
+    (ssh / "d" / "2 é").write_text("Host two\n  HostName two.org")
+    (ssh / "d" / "deeper").write_text("Host x\n  User xavier\nHost one\n  User ann\n")
+    absolute = ssh.parent.parent / "three"
+    absolute.write_text("HostName three.org\n")
+    (ssh / "config").write_text(
+        f'# Include d/deeper\nInclude d/[12]* none "~/.ssh/d/2 é"\nPort 9\n'
+        f"Host three\n  include {absolute}\n  User bob\n"
+    )
+    found = [str(find_address(name)) for name in ("one", "two", "three", "four")]
+    assert found == ["ann@one.org:7", "me@two.org:9", "bob@three.org:9", "me@four:9"]
