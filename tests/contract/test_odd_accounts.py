@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,12 +47,19 @@ def _as_another(place: Path) -> tuple[list[str], str]:
     return [setpriv, "--reuid=54321", "--regid=54321", "--clear-groups", str(python)], str(place)
 
 
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A directory that others may enter; another pytest would close that of `tmp_path` when it starts."""
+    place = Path(tempfile.mkdtemp())
+    place.chmod(0o755)
+    yield place
+    shutil.rmtree(place)
+
+
 @pytest.mark.parametrize("home", _HOMES)
 @pytest.mark.parametrize("mode", MODES)
-def test_an_account_without_a_home(mode: str, home: str, tmp_path: Path) -> None:
-    for place in (*tmp_path.parents[:2], tmp_path):
-        place.chmod(0o755)
-    closed, temporary, packages = (tmp_path / name for name in ("closed", "tmp", "packages"))
+def test_an_account_without_a_home(mode: str, home: str, open_path: Path) -> None:
+    closed, temporary, packages = (open_path / name for name in ("closed", "tmp", "packages"))
     for place in (closed, closed / "home", temporary, packages):
         place.mkdir()
     closed.chmod(0)
