@@ -158,7 +158,7 @@ def travelling_by_value(func: Callable[..., Any]) -> Iterator[None]:
 
 
 def is_importable(module: types.ModuleType) -> bool:
-    """Tell whether a fresh process with the same sys.path would import this very module."""
+    """Return whether a fresh process with the same sys.path would import this very module."""
     name, file = module.__name__, getattr(module, "__file__", None)
     if name == "__main__":  # cloudpickle itself sends by value what is defined there
         return True

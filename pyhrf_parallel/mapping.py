@@ -114,7 +114,7 @@ def remote_map(
     Notes
     -----
     When a task's process dies, tasks that ran beside it, or had ended a moment before it in the same
-    process, may be run again: tasks should not mind.
+    process, may be run again: tasks must be safe to run twice.
 
     Large numpy arrays among the arguments are written once, however many tasks get them, and
     memory-mapped by the workers (copy-on-write).

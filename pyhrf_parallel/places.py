@@ -46,7 +46,7 @@ class Files:
         return os.readlink(path)  # noqa: PTH115  (text)
 
     def is_nobody(self, uid: int | None) -> bool:
-        """Tell whether an owner is one that this container does not know: mostly the host's root."""
+        """Return whether an owner is one that this container does not know: mostly the host's root."""
         try:
             overflow = int(Path("/proc/sys/fs/overflowuid").read_text())
             known = Path("/proc/self/uid_map").read_text().split()
@@ -55,7 +55,7 @@ class Files:
         return uid == overflow and known != ["0", "0", str(2**32 - 1)]
 
     def is_own_group(self, gid: int | None, uid: int | None) -> bool:
-        """Tell whether a group is its owner's alone: many systems give one to each user."""
+        """Return whether a group is its owner's alone: many systems give one to each user."""
         import grp
         import pwd
 
@@ -137,7 +137,7 @@ def _way(path: str, files: Files) -> Iterator[_Step]:
 
 
 def _is_loose(status: Status, files: Files) -> bool:
-    """Tell whether others than the owner may replace something in a directory, or change a file."""
+    """Return whether others than the owner may replace something in a directory, or change a file."""
     mode = status.mode
     if stat.S_ISLNK(mode) or not mode & _OTHERS:
         return False

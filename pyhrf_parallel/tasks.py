@@ -86,7 +86,7 @@ def pair_arguments(
     Raises
     ------
     ArgumentTypeError
-        For a function that cannot be called, an item of `largs` that is no tuple, an item of
+        For a function that cannot be called, an item of `largs` that is not a tuple, an item of
         `lkwargs` that is no dict.
     ArgumentMismatchError
         For lists of different lengths.
@@ -234,11 +234,11 @@ class Ledger:
         self._state[index] = _FAILED
 
     def has_returned(self, index: int) -> bool:
-        """Tell whether a task has returned."""
+        """Return whether a task has returned."""
         return self._state[index] == _DONE
 
     def is_settled(self, index: int) -> bool:
-        """Tell whether a task has returned or failed."""
+        """Return whether a task has returned or failed."""
         return self._state[index] != _PENDING
 
     @property

@@ -80,6 +80,6 @@ def _explain(error: click.UsageError) -> str:
 
 
 def _is_expected(error: Exception) -> bool:
-    """Tell whether it is the world's fault: a connection that is lost, a disk that is full."""
+    """Return whether it is the world's fault: a connection that is lost, a disk that is full."""
     known = (click.ClickException, ParallelError, OSError, EOFError)
     return isinstance(error, known) or type(error).__module__.startswith("paramiko.")

@@ -112,7 +112,7 @@ def find_queues() -> tuple[list[str] | None, str]:
 
 
 def reaches(address: str, path: str) -> dict[str, Any]:
-    """Tell whether this account can log in to another machine, and write beside a file there."""
+    """Return whether this account can log in to another machine, and write beside a file there."""
     script = 'test -e "$1" && test -w "${1%/*}"'
     done = _output(*send_back.login(address), remote_command(["sh", "-c", script, "sh", path]))
     return {"reaches": done is not None}
@@ -157,7 +157,7 @@ def start(directory: str, *options: str) -> dict[str, Any]:
 
 
 def is_running(directory: str) -> dict[str, Any]:
-    """Tell whether the engine of a run is there."""
+    """Return whether the engine of a run is there."""
     try:
         pid, started, host = (Path(directory) / PID).read_text().split()
     except (OSError, ValueError):

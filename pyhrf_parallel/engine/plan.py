@@ -82,7 +82,7 @@ class Stage:
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Self:
-        """Make it of what JSON has kept."""
+        """Rebuild from JSON."""
         steps = {key: [Step(**step) for step in values[key]] for key in ("before", "after")}
         return cls(**values | steps)
 

@@ -187,7 +187,7 @@ def log_name(name: str, job_id: str | None) -> str:
 
 
 def is_transient(message: str) -> bool:
-    """Tell whether a message of a Slurm command is one that goes away by itself."""
+    """Return whether a message of a Slurm command is one that goes away by itself."""
     return any(text in message for text in _TRANSIENT)
 
 

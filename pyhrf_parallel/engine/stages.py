@@ -60,11 +60,11 @@ class WholeMap:
         return ()
 
     def has_tasks(self, ledger: Ledger) -> bool:
-        """Tell whether tasks are left to run."""
+        """Return whether tasks are left to run."""
         return not ledger.complete
 
     def is_over(self, ledger: Ledger) -> bool:
-        """Tell whether nothing is left to run."""
+        """Return whether nothing is left to run."""
         return not self.has_tasks(ledger)
 
     def layers(self, ledger: Ledger, round_name: str) -> list[list[Job]]:
@@ -113,11 +113,11 @@ class StageRun:
         return sorted(self._done), list(self._failed), self.problem
 
     def has_tasks(self, ledger: Ledger) -> bool:
-        """Tell whether tasks are left to run."""
+        """Return whether tasks are left to run."""
         return bool(self._pending(ledger))
 
     def is_over(self, ledger: Ledger) -> bool:
-        """Tell whether nothing is left to run."""
+        """Return whether nothing is left to run."""
         return bool(self.problem) or not (self.has_tasks(ledger) or self._left_after(ledger))
 
     def layers(self, ledger: Ledger, round_name: str) -> list[list[Job]]:

@@ -49,7 +49,7 @@ class Takeover:
             Claims(job.claims).give_back([(index, index + 1) for index in left])
 
     def excuses(self, index: int, row: JobRow) -> bool:
-        """Tell whether a task that a job has died with had no part in it, and note that it has."""
+        """Return whether a task that a job has died with had no part in it, and note that it has."""
         if not row.is_blameless:
             return False
         self._innocent[index] = self._innocent.get(index, 0) + 1

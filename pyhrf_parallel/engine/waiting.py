@@ -62,7 +62,7 @@ def explain_complaint(line: str) -> str:
 
 
 def can_never_start(reason: str) -> bool:
-    """Tell whether a job will wait for ever unless somebody changes it, or the cluster.
+    """Return whether a job will wait for ever unless somebody changes it, or the cluster.
 
     Examples
     --------

@@ -116,7 +116,7 @@ class RunHere(LocalFiles):
             raise SubmissionError(f"The engine cannot be started: {answer['error']}")
 
     def is_running(self) -> bool:
-        """Tell whether the engine is there."""
+        """Return whether the engine is there."""
         return bool(site.is_running(self.directory)["running"])
 
     def revive(self) -> bool:

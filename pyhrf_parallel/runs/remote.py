@@ -258,7 +258,7 @@ class RemoteRun:
         return expected
 
     def reaches(self, address: str, path: Path) -> bool:
-        """Tell whether the cluster's account can log in to this machine, and write beside a file."""
+        """Return whether the cluster's account can log in to this machine, and write beside a file."""
         return bool(self.cluster.ask("reaches", address, str(path))["reaches"])
 
     def close(self) -> None:
@@ -287,7 +287,7 @@ class RemoteRun:
         self.cluster.ask("start", self.directory, "again")
 
     def is_running(self) -> bool:
-        """Tell whether the engine is there, as far as can be seen from this login node."""
+        """Return whether the engine is there, as far as can be seen from this login node."""
         answer = self.cluster.persistently(lambda: self.cluster.ask("is_running", self.directory))
         return bool(answer["running"]) or not answer["here"]
 

@@ -69,7 +69,7 @@ class RememberedWork(Work):
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
-        """Make it of what was remembered."""
+        """Rebuild from a manifest."""
         options = Options(None, **manifest.options)
         blank: list[Any] = [()] * manifest.tasks
         work = cls(RememberedWork, blank, [{}] * manifest.tasks, options)
@@ -171,7 +171,7 @@ class Run:
         )  # fmt: skip
 
     def _is_over(self, state: State | None, settled: int) -> bool:
-        """Tell whether nothing more is to come of use."""
+        """Return whether nothing more is to come of use."""
         return self._outcomes.complete or (
             state is not None and state.phase == "running" and settled == self.manifest.tasks
         )

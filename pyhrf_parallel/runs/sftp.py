@@ -71,12 +71,12 @@ class RemoteFiles(Files):
         return self._sftp.readlink(path) or ""
 
     def is_nobody(self, uid: int | None) -> bool:
-        """Tell whether an owner is one whom nobody knows."""
+        """Return whether an owner is one whom nobody knows."""
         del uid
         return False
 
     def is_own_group(self, gid: int | None, uid: int | None) -> bool:
-        """Tell whether a group is its owner's alone, by its number: names are not known here."""
+        """Return whether a group is its owner's alone, by its number: names are not known here."""
         return gid == uid
 
     # ---- what is in them ----------------------------------------------------------------------

@@ -276,6 +276,6 @@ class SSHConnection:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Tell whether the server has seen no key or password that it accepts."""
+    """Return whether the server has seen no key or password that it accepts."""
     is_one = isinstance(error, paramiko.AuthenticationException)
     return is_one or "No authentication methods available" in str(error)

@@ -40,14 +40,14 @@ class Failure:
 
     @classmethod
     def of_exception(cls, roi_id: int, n_voxels: int | None, failure: RemoteException) -> Self:
-        """Make it of what a worker has said."""
+        """Build a failure from a record of a worker."""
         cause = failure.__cause__
         reason = str(failure.args[0]) if cause is None else f"{type(cause).__name__}: {cause}"
         return cls(roi_id, n_voxels, reason.partition("\n")[0], str(failure), failure)
 
     @classmethod
     def of_report(cls, roi_id: int, n_voxels: int | None, report: str) -> Self:
-        """Make it of a traceback, as pyhrf's results have it."""
+        """Build a failure from a traceback, as pyhrf's results have it."""
         return cls(roi_id, n_voxels, last_line(report), report)
 
     def __str__(self) -> str:

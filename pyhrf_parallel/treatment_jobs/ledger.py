@@ -93,7 +93,7 @@ class Ledger:
                 )
 
     def is_foreign(self, path: Path) -> bool:
-        """Tell whether there is a file that must stay as it is."""
+        """Return whether there is a file that must stay as it is."""
         if not os.path.lexists(path):
             return False
         if path == self._path:
@@ -238,7 +238,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _is_of_old_version(path: Path) -> bool:
-    """Tell whether a file is the provenance of version 0.1.0 as it was first, which lists no files."""
+    """Return whether a file is the provenance of version 0.1.0 as it was first, which lists no files."""
     with suppress(OSError, ValueError):
         content = json.loads(path.read_text(encoding="utf-8"))
         versions = content.get("versions") if isinstance(content, dict) else None

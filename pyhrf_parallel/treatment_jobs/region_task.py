@@ -45,7 +45,7 @@ class EstimateRegions:
 
 
 def _check_result(region_file: str) -> None:
-    """Look whether an analysis has come to an end: pyhrf hides it if one has not."""
+    """Check that an analysis has finished: pyhrf hides it if one has not."""
     path = result_path(region_file)
     if not path.exists():
         raise TreatmentError(f"the analysis of {region_file} has left no {path.name}")

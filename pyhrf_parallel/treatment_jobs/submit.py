@@ -49,7 +49,7 @@ def submit_treatments(
         For each the directory here for its result. Earlier results of this library are replaced there, and no
         other file: that is an error before anything is sent.
     label : str
-        What the jobs are called in common.
+        Prefix of all job names.
     exec_cmd : str or list of str, optional
         The command that is run on each region. By default a treatment of ours is analysed by the jobs
         themselves, and any other by the command that it names, or ``pyhrf_jde_estim``.
@@ -62,7 +62,7 @@ def submit_treatments(
     rois_per_job : int, optional
         Regions of each job. By default each takes the next one until none is left.
     resources : mapping, optional
-        What each job asks for; see `remote_map`. Where nobody says how much memory, it is by the size of
+        What each job asks for; see `remote_map`. If no memory is given, it is by the size of
         the regions if the treatment knows it.
     retries : int
         How often a region is tried again with which a whole job died; with twice the memory if it had run
@@ -141,7 +141,7 @@ def run_soma_workflow(  # noqa: PLR0917  (the original's)
     local_result_pathes : dict of str to path
         For each the directory here for its result: ``result.pck``, or as its ``result_dump_file`` is called.
     label_for_cluster : str
-        What jobs and workflow are called in common.
+        Prefix of the names of jobs and workflow.
     wait_ending : bool
         Whether to wait for the results. If not, the run goes on by itself, and ``pyhrf-parallel collect``
         brings the results.

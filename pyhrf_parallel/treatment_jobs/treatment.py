@@ -116,7 +116,7 @@ class ChecksPlace(Protocol):
 
     @property
     def check_command(self) -> list[str]:
-        """What looks whether it can run."""
+        """Check that it can run."""
 
 
 @runtime_checkable
@@ -179,7 +179,7 @@ class MakesOutputs(Protocol):
 
 
 def analyser_travels(treatment: Treatment) -> bool:
-    """Tell whether the analyser goes with the tasks, and no command of the treatment's own reads it."""
+    """Return whether the analyser goes with the tasks, and no command of the treatment's own reads it."""
     return isinstance(treatment, EstimatesItself) and not isinstance(treatment, NamesCommands)
 
 

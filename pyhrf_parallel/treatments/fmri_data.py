@@ -71,7 +71,7 @@ class FmriData:
         cls, bold: Any, parcellation: Any, events: Any, tr: float | None = None,
         confounds: Any = None, *, regions: Iterable[int] = (), mesh: Any = None,
     ) -> FmriData:  # fmt: skip
-        """Make it of paths of any kind, relative ones being made absolute; of images and of DataFrames.
+        """Build from paths, which become absolute, from images and from DataFrames.
 
         What is in memory is written to a temporary directory of this process.
         """

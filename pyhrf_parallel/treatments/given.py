@@ -53,7 +53,7 @@ def path_of(given: One) -> str:
 
 
 def is_temporary(path: str) -> bool:
-    """Tell whether a file is one that was made here, and goes with this process."""
+    """Return whether a file is one that was made here, and goes with this process."""
     return _directory.cache_info().currsize > 0 and Path(path).parent == _directory()
 
 
@@ -62,7 +62,7 @@ def _is_image(given: Any) -> bool:
 
 
 def _is_as_in_its_file(image: Any, path: str) -> bool:
-    """Tell whether nobody has changed an image since it was loaded: its data, its header or its affine."""
+    """Return whether nobody has changed an image since it was loaded: its data, its header or its affine."""
     if not nib.is_proxy(getattr(image, "dataobj", None)) or image.in_memory:
         return False
     if not Path(path).exists():

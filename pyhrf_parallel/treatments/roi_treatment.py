@@ -145,7 +145,7 @@ class ROITreatment:
         return Path(self.result_dump_file or Path(self.output_dir) / RESULT)
 
     def already_done(self) -> bool:
-        """Tell whether there is a result in which no region has failed."""
+        """Return whether there is a result in which no region has failed."""
         return self.result_path.exists() and not failures(load_results(self.result_path))
 
     def split(self) -> list[ROIData]:
@@ -373,7 +373,7 @@ class ROITreatment:
     def output(self, results: Sequence[Result]) -> list[Path]:
         """Write results, and of them images and tables if `make_outputs`; return the files.
 
-        A file has its name when it is complete; what an earlier run has left is replaced.
+        Files appear under their final name only when complete; what an earlier run has left is replaced.
 
         Parameters
         ----------

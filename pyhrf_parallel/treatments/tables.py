@@ -76,7 +76,7 @@ def read_events(path: Path, run: int, n_runs: int) -> pd.DataFrame:
 
 
 def has_sessions(path: Path) -> bool:
-    """Tell whether a file of events knows the sessions of several runs: a paradigm, or by its heading."""
+    """Return whether a file of events knows the sessions of several runs: a paradigm, or by its heading."""
     separator = _separator(path)
     if separator is None and ".tsv" not in path.suffixes:
         return True
@@ -167,7 +167,7 @@ def _read_paradigm(path: Path, run: int, n_runs: int) -> pd.DataFrame:
 
 
 def _may_be_of_fsl(path: Path, table: pd.DataFrame) -> bool:
-    """Tell whether three columns may be onset, duration and weight, not session, trial type and onset."""
+    """Return whether three columns may be onset, duration and weight, not session, trial type and onset."""
     if any(kind.kind not in "iuf" for kind in table.dtypes):
         return False
     if table.dtypes[0].kind == "f":  # no session is a fraction

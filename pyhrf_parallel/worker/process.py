@@ -2,7 +2,7 @@
 
 Started with `command`, as ``DIRECTORY NAME [START STOP | CLAIMS]``: with a range it runs these tasks and
 ends; without, it claims tasks from the directory's `Claims` until none is left, in a child process of its
-own, so that a task that dies or takes too long costs nothing but itself. With the name of a file of claims
+own, so that a task that dies or takes too long is lost alone. With the name of a file of claims
 it is that process itself, and who started it has to look what it died of. Only the standard library is
 imported here: a worker has to start fast.
 """

@@ -151,12 +151,12 @@ def note(records: Iterable[Record], ledger: Ledger) -> None:
 
 
 def is_return(record: Record) -> bool:
-    """Tell whether a record is of tasks that have returned."""
+    """Return whether a record is of tasks that have returned."""
     return record[0] in _RETURNED
 
 
 def _is_old(kind: str, index: int, ledger: Ledger) -> bool:
-    """Tell whether a record says nothing new: a task that has failed may return in another attempt."""
+    """Return whether a record says nothing new: a task that has failed may return in another attempt."""
     return ledger.has_returned(index) if kind in _RETURNED else ledger.is_settled(index)
 
 

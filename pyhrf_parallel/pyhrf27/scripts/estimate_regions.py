@@ -44,7 +44,7 @@ def find(program):
 
 
 def is_python(program):
-    """Tell whether a program is a script of Python's, and not one that starts another program."""
+    """Return whether a program is a script of Python's, and not one that starts another program."""
     try:
         with open(program) as script:
             compile(script.read(), program, "exec")
