@@ -69,12 +69,12 @@ def described(place: Path, name: str, mine: str = MINE, beside: str = BESIDE) ->
     (place / "beside.py").write_text(beside)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(place)
-        for module in ("mine", "beside"):
-            patch.delitem(sys.modules, module, raising=False)
-        found = getattr(importlib.import_module("mine"), name)
-        description = describe(found() if name == "Fit" else found)
-        for module in ("mine", "beside"):
-            patch.delitem(sys.modules, module)
+        try:
+            found = getattr(importlib.import_module("mine"), name)
+            description = describe(found() if name == "Fit" else found)
+        finally:
+            for module in ("mine", "beside"):
+                sys.modules.pop(module, None)
     return description
 
 
