@@ -359,8 +359,9 @@ def test_a_compressed_result(vem: Path, python27: Path, tmp_path: Path) -> None:
     treatment = PyhrfTreatment.from_xml(vem, python=str(python27))
     treatment.set_init_param("make_outputs", False)
     as_jobs({"one": treatment}, tmp_path / "jobs")
-    (path,) = (tmp_path / "jobs" / "one").iterdir()
+    path, provenance = sorted((tmp_path / "jobs" / "one").iterdir())
     assert (path.name, path.read_bytes()[:2]) == ("dump.pck.gz", b"\x1f\x8b")
+    assert provenance.name == "dump.pck.gz.provenance.json"
     subprocess.run(
         [python27, "-c", DUMP, vem], check=True, cwd=tmp_path, env=alone(tmp_path), stdout=subprocess.DEVNULL
     )  # fmt: skip
