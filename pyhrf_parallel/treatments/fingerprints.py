@@ -29,8 +29,22 @@ _PACKAGES = {"site-packages", "dist-packages"}
 #: Values of modules that count. Others, as loggers and open files, say nothing about a result.
 _CONSTANTS = (str, bytes, int, float, complex, Path, list, tuple, set, frozenset, dict)
 _TABLES = (np.generic, np.ndarray, pd.DataFrame, pd.Series)
-#: What is used, by name: code as its text, constants as JSON has them.
-_Used = dict[str, Any]
+
+
+@dataclasses.dataclass
+class _Used:
+    """What code uses, by name: other code as its text, values as JSON has them."""
+
+    own: str  # the module whose code counts, besides the user's others
+    found: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def follows(self, module: str) -> bool:
+        """Return whether code of a module counts."""
+        return module == self.own or _is_users(module)
+
+    def prefix(self, module: str) -> str:
+        """Return what goes before names of a module: nothing of its own, as a script has another when imported."""
+        return "" if module == self.own else f"{module}."
 
 
 def describe(value: Any, depth: int = _DEPTH, used: _Used | None = None) -> dict[str, Any]:
@@ -42,7 +56,7 @@ def describe(value: Any, depth: int = _DEPTH, used: _Used | None = None) -> dict
         A function, a method, a class, a partial or an object that can be called.
     depth : int
         How many levels of what it contains are looked at.
-    used : dict, optional
+    used : _Used, optional
         Where to note its code. If it is not given, the code's checksum is a part of the description.
     """
     parameters: dict[str, Any] = {}
@@ -54,6 +68,8 @@ def describe(value: Any, depth: int = _DEPTH, used: _Used | None = None) -> dict
     if inspect.ismethod(value):
         inner = describe(value.__self__, depth, used)
         return inner | {"name": value.__qualname__}
+    if not inspect.isfunction(value) and callable(getattr(value, "__wrapped__", None)):
+        return describe(value.__wrapped__, depth, used)  # functools.cache and the like
     is_code = inspect.isroutine(value) or inspect.isclass(value)
     code = value if is_code else type(value)
     if inspect.isfunction(value):
@@ -69,7 +85,7 @@ def describe(value: Any, depth: int = _DEPTH, used: _Used | None = None) -> dict
     if used is None:
         source = None if module.startswith(_OURS) else _checksum(code)
         return described | {"module": module, "source": source}
-    _note(code, module, used)
+    _note(code, used)
     return described
 
 
@@ -92,56 +108,46 @@ def _values_of(function: Any, depth: int, used: _Used | None) -> dict[str, Any]:
 
 def _checksum(code: Any) -> str:
     """Return the checksum of a function or class, with what it uses of its module and of the user's others."""
-    used: _Used = {}
-    _note(code, getattr(code, "__module__", "") or "", used)
-    return hashlib.sha256(json.dumps(sorted(used.items())).encode()).hexdigest()
+    used = _Used(getattr(code, "__module__", "") or "")
+    _note(code, used)
+    return hashlib.sha256(json.dumps(sorted(used.found.items())).encode()).hexdigest()
 
 
-def _note(code: Any, own: str, used: _Used) -> None:
-    """Note a function or class, and all that it uses, of the module `own` or of the user's."""
-    code = inspect.unwrap(code)
-    module = getattr(code, "__module__", "") or ""
-    # A script has another name when it is imported.
-    prefix = "" if module == own else f"{module}."
-    name = f"{prefix}{getattr(code, '__qualname__', repr(type(code)))}"
-    if name in used:
+def _note(code: Any, used: _Used) -> None:
+    """Note a function or class, and all that it uses."""
+    if isinstance(code, FunctionType):  # whose own names are those of the function that it wraps
+        module, name = code.__globals__.get("__name__", ""), code.__code__.co_qualname
+    else:
+        module, name = getattr(code, "__module__", "") or "", getattr(code, "__qualname__", "")
+    name = f"{used.prefix(module)}{name}"
+    if name in used.found:
         return
-    if module != own and not _is_users(module):
-        used[name] = ""
+    used.found[name] = _text(code) if used.follows(module) else ""
+    if not used.follows(module):
         return
-    used[name] = _text(code)
     if inspect.isclass(code):
         for base in code.__bases__:
-            _note(base, own, used)
+            _note(base, used)
     for function in _functions(code):
         scope = function.__globals__
         for needed in sorted(_global_names(function.__code__)):
             if needed in scope and not needed.startswith("__"):
-                _note_value(f"{prefix}{needed} =", scope[needed], function, own, used)
+                _note_value(f"{used.prefix(module)}{needed} =", scope[needed], function, used)
 
 
-def _note_value(name: str, value: Any, function: FunctionType, own: str, used: _Used) -> None:
+def _note_value(name: str, value: Any, function: FunctionType, used: _Used) -> None:
     """Note what a global name of a function stands for."""
     if isinstance(value, ModuleType):
         if _is_users(value.__name__):
             for attribute in sorted({n for c in _within(function.__code__) for n in c.co_names}):
                 found = getattr(value, attribute, value)
                 if not isinstance(found, ModuleType):
-                    _note_value(f"{value.__name__}.{attribute} =", found, function, own, used)
-    elif name in used:
+                    _note_value(f"{value.__name__}.{attribute} =", found, function, used)
         return
-    elif callable(value):
-        used[name] = ""  # it may contain itself
-        if isinstance(inspect.unwrap(value), (FunctionType, type)):
-            used[name] = getattr(value, "__qualname__", "")
-            _note(value, own, used)
-            if isinstance(inspect.unwrap(value), FunctionType):
-                used[f"{name} values"] = _values_of(inspect.unwrap(value), _DEPTH, used)
-        else:
-            used[name] = describe(value, _DEPTH, used)
-    elif value is None or isinstance(value, (*_CONSTANTS, *_TABLES)) or _has_state(value):
-        used[name] = ""
-        used[name] = _plain(value, _DEPTH, used)
+    is_value = value is None or isinstance(value, (*_CONSTANTS, *_TABLES)) or _has_state(value)
+    if name not in used.found and (callable(value) or is_value):
+        used.found[name] = ""  # it may contain itself
+        used.found[name] = _plain(value, _DEPTH, used)
 
 
 def _has_state(value: Any) -> bool:
@@ -155,9 +161,11 @@ def _functions(code: Any) -> Iterator[FunctionType]:
         yield code
     elif inspect.isclass(code):
         for member in vars(code).values():
-            wrapped = [getattr(member, part, None) for part in ("__func__", "fget", "fset", "func")]
-            for each in (member, *wrapped):
-                found = inspect.unwrap(each) if callable(each) else each
+            wrapped = [
+                getattr(member, part, None)
+                for part in ("__func__", "fget", "fset", "func", "__wrapped__")
+            ]
+            for found in (member, *wrapped):
                 is_inner = inspect.isclass(found) and found.__qualname__.startswith(
                     f"{code.__qualname__}."
                 )
@@ -196,7 +204,7 @@ def _is_users(module: str) -> bool:
 
 def _text(code: Any) -> str:
     try:
-        return inspect.getsource(code)
+        return inspect.getsource(getattr(code, "__code__", code))
     except (OSError, TypeError):  # made by exec, or built in
         return _bytecode(getattr(code, "__code__", None))
 

@@ -16,6 +16,7 @@ from pyhrf_parallel.treatments.fingerprints import describe
 
 #: Two analysers that use others, and what is in a module beside theirs.
 MINE = """
+import functools
 import logging
 from os import environ
 import numpy as np
@@ -37,6 +38,16 @@ class Settings:
 SETTINGS = Settings()
 TABLE = pd.DataFrame({"weight": [1, 2]})
 
+def offset(by):
+    def decorate(func):
+        @functools.wraps(func)
+        def shifted(*args):
+            return func(*args) + by * 11
+        return shifted
+    return decorate
+
+@offset(by=LEVEL - 2)
+@functools.cache
 def double(x, order=9):
     return 2 * x
 
@@ -89,6 +100,8 @@ def described(place: Path, name: str, mine: str = MINE, beside: str = BESIDE) ->
         pytest.param("return x + 1", "return x + 2", id="module beside it"),
         pytest.param("factor = 5", "factor = 6", id="class"),
         pytest.param("y - 7", "y - 8", id="base class"),
+        pytest.param("by * 11", "by * 12", id="decorator"),
+        pytest.param("LEVEL - 2", "LEVEL - 1", id="what a decorator is given"),
         pytest.param('"word"', '"tool"', id="attribute of an object"),
         pytest.param("[1, 2]", "[1, 3]", id="table"),
     ],
