@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pyhrf_parallel.engine import waiting
 from pyhrf_parallel.engine.plan import JobRow, Plan
 from pyhrf_parallel.engine.scheduler import Scheduler
-from pyhrf_parallel.engine.stages import Job
+from pyhrf_parallel.engine.stages import Job, flattened
 
 _LATE_VALUE = 2.0  # seconds between the end of a job and its exit value
 
@@ -32,16 +32,15 @@ class JobTable:
     def __init__(self, plan: Plan, scheduler: Scheduler) -> None:
         self._plan = plan
         self._scheduler = scheduler
-        self._jobs: dict[int, Sequence[Job]] = {}  # by their round
+        self._jobs: dict[int, list[Job]] = {}  # by their round
         self._hopeless: dict[str, float] = {}
         self._without_value: dict[str, float] = {}
         self.rows: dict[str, JobRow] = {}
 
     def submit(self, layered: Sequence[Sequence[Sequence[Job]]]) -> tuple[int, list[Job]]:
         """Submit jobs in layers, those of several stages beside one another; return their round, and the jobs."""
-        jobs = [job for layers in layered for layer in layers for job in layer]
         number = self._scheduler.submit(layered)
-        self._jobs[number] = jobs
+        self._jobs[number] = jobs = flattened(layered)
         return number, jobs
 
     def rows_of(self, number: int) -> list[tuple[Job, JobRow]]:

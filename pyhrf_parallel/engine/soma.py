@@ -20,7 +20,7 @@ from pyhrf_parallel.account import user_name
 from pyhrf_parallel.engine import slurm, waiting
 from pyhrf_parallel.engine.plan import JobRow, Plan
 from pyhrf_parallel.engine.quoting import in_braces
-from pyhrf_parallel.engine.stages import Job
+from pyhrf_parallel.engine.stages import Job, flattened
 from pyhrf_parallel.processes import kill_descendants, kill_tree
 from pyhrf_parallel.tasks import available_cpus
 
@@ -66,7 +66,7 @@ class SomaScheduler:
         )
         # Its loop has just begun to wait: the jobs would be submitted only after that.
         self._controller._engine_proxy.engine_loop._scheduler.jobs_finished_event.set()  # noqa: SLF001
-        self._jobs[workflow_id] = [job for layers in layered for layer in layers for job in layer]
+        self._jobs[workflow_id] = flattened(layered)
         return workflow_id
 
     def look(self, number: int) -> list[JobRow]:

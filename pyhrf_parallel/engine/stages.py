@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -228,6 +229,11 @@ def make_stages(plan: Plan) -> list[WholeMap] | list[StageRun]:
     if not plan.stages:
         return [WholeMap(plan)]
     return [StageRun(number, stage, plan) for number, stage in enumerate(plan.stages)]
+
+
+def flattened(layered: Sequence[Sequence[Sequence[Job]]]) -> list[Job]:
+    """Return the jobs of several stages, each in layers, one after the other."""
+    return [job for layers in layered for layer in layers for job in layer]
 
 
 def _as_ranges(indices: list[int]) -> list[tuple[int, int]]:

@@ -29,6 +29,7 @@ from pyhrf_parallel.treatments import (
     ROIData,
     ROITreatment,
     load_results,
+    outputs,
 )
 from pyhrf_parallel.treatments.fingerprints import describe
 from pyhrf_parallel.treatments.naming import file_names
@@ -51,6 +52,18 @@ def content(place: Path) -> dict[str, bytes]:
 
 def len_of_signals(roi: ROIData) -> int:
     return len(roi.signals)
+
+
+def kill_while_it_writes(treatment: ROITreatment, how: Any = None) -> None:
+    """Run a treatment whose process is killed before it writes its first table."""
+
+    def killed(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(outputs, "_write_table", killed)
+        with pytest.raises(KeyboardInterrupt):
+            treatment.run(how)
 
 
 class TestReplacing:
@@ -172,20 +185,11 @@ class TestReplacing:
 
     @pytest.mark.parametrize("how", [None, "cluster"])
     def test_a_run_that_was_killed_while_it_wrote(
-        self, how: Any, subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, how: Any, subject: Subject, tmp_path: Path
     ) -> None:
         """What it has left is known, and is no obstacle for the next one."""
-        from pyhrf_parallel.treatments import outputs
-
         treatment = ROITreatment(subject.data(), analyses.mean_signal, tmp_path / "out")
-        with monkeypatch.context() as patched:
-
-            def killed(*args: Any) -> None:
-                raise KeyboardInterrupt
-
-            patched.setattr(outputs, "_write_table", killed)
-            with pytest.raises(KeyboardInterrupt):
-                treatment.run(how)
+        kill_while_it_writes(treatment, how)
         assert (tmp_path / "out" / "mean.nii.gz").exists()
         assert len(ROITreatment(subject.data(), analyses.mean_signal, tmp_path / "out").run()) == 3
 
@@ -279,21 +283,10 @@ class TestResultsElsewhere:
 
 
 class TestFilesThatAreNotKnown:
-    def test_one_that_was_never_written(
-        self, subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_one_that_was_never_written(self, subject: Subject, tmp_path: Path) -> None:
         """An analysis was going to write it and was killed; the user has put one there."""
-        from pyhrf_parallel.treatments import outputs
-
         treatment = ROITreatment(subject.data(), analyses.mean_signal, tmp_path / "out")
-        with monkeypatch.context() as patched:
-
-            def killed(*args: Any) -> None:
-                raise KeyboardInterrupt
-
-            patched.setattr(outputs, "_write_table", killed)
-            with pytest.raises(KeyboardInterrupt):
-                treatment.run()
+        kill_while_it_writes(treatment)
         (tmp_path / "out" / "regions.tsv").write_text("mine")
         with pytest.raises(TreatmentError, match=r"regions\.tsv, which is no result"):
             treatment.run()

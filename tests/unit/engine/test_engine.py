@@ -12,7 +12,7 @@ import pytest
 from pyhrf_parallel.engine import engine as engines
 from pyhrf_parallel.engine.engine import Engine, _describe_end
 from pyhrf_parallel.engine.plan import JobRow, Plan, Stage, State
-from pyhrf_parallel.engine.stages import Job
+from pyhrf_parallel.engine.stages import Job, flattened
 from pyhrf_parallel.tasks import Ledger
 from pyhrf_parallel.worker.claims import Claims
 from pyhrf_parallel.worker.record_files import RecordFile, RecordStream
@@ -84,7 +84,7 @@ class SchedulerHere:
     cancelled: bool = False
 
     def submit(self, layered: Sequence[Sequence[Sequence[Job]]]) -> int:
-        jobs = [job for layers in layered for layer in layers for job in layer]
+        jobs = flattened(layered)
         self.rounds.append(jobs)
         self._running = [JobHere(job, self.fates) for job in jobs]
         return len(self.rounds)
