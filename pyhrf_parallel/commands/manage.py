@@ -15,7 +15,7 @@ from pyhrf_parallel.commands.finding import cluster_of, find, known_runs
 from pyhrf_parallel.errors import ParallelError, SubmissionError
 
 if TYPE_CHECKING:
-    from pyhrf_parallel.engine.plan import JobRow
+    from pyhrf_parallel.engine.plan import JobStatus
     from pyhrf_parallel.runs.manifests import Manifest
     from pyhrf_parallel.runs.run import RunStatus
 
@@ -121,7 +121,7 @@ def _print_status(manifest: Manifest, found: RunStatus) -> None:
         console.print_table(headings, [_job_cells(job) for job in found.jobs])
 
 
-def _job_cells(job: JobRow) -> list[object]:
+def _job_cells(job: JobStatus) -> list[object]:
     cells = (
         job.name,
         job.group,

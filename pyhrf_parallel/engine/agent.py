@@ -21,7 +21,7 @@ from typing import Any
 
 from pyhrf_parallel import files
 from pyhrf_parallel.engine import send_back, step
-from pyhrf_parallel.engine.plan import EARLIER, RECORDS, STATE, Plan, State
+from pyhrf_parallel.engine.plan import EARLIER, RECORDS, STATE, EngineState, Plan
 from pyhrf_parallel.engine.quoting import remote_command
 from pyhrf_parallel.engine.slurm import LIST_QUEUES, is_transient
 from pyhrf_parallel.files import remove_directory, write_then_rename
@@ -35,10 +35,10 @@ from pyhrf_parallel.worker.record_files import PART, write_all
 PID = "engine.pid"
 #: Seconds after which a process that is asked nothing ends.
 IDLE = 30
-_PLACES = "places.json"
+_DATA = "data_directories.json"
 
 
-def prepare(root: str, name: str, scheduler: str, *places: str) -> dict[str, Any]:
+def prepare(root: str, name: str, scheduler: str, *data_directories: str) -> dict[str, Any]:
     """Make a run's directory, and directories for its files; say what this side is.
 
     Parameters
@@ -47,23 +47,23 @@ def prepare(root: str, name: str, scheduler: str, *places: str) -> dict[str, Any
         Where, and how it is called.
     scheduler : str
         soma-workflow's name of it.
-    *places : str
+    *data_directories : str
         Directories in which one more is made, in its turn private; the run's own for an empty one.
     """
     directory = _make_private(Path(root).expanduser(), name)
     made = []
     try:
-        for number, parent in enumerate(places):
+        for number, parent in enumerate(data_directories):
             wanted = Path(parent).expanduser() if parent else directory
             made.append(_make_private(wanted, f"{name}-{number}"))
-        (directory / _PLACES).write_text(json.dumps(list(map(str, made))))
+        (directory / _DATA).write_text(json.dumps(list(map(str, made))))
     except BaseException:
         for place in (*made, directory):
             remove_directory(place)
         raise
     return describe(scheduler) | {
         "directory": str(directory),
-        "places": [str(place) for place in made],
+        "data_directories": [str(place) for place in made],
         "free": [shutil.disk_usage(place).free for place in (directory, *made)],
     }
 
@@ -135,6 +135,7 @@ def start(directory: str, *options: str) -> dict[str, Any]:
     known = is_running(directory)
     if known["running"]:  # the answer was lost, and it was asked again
         return {"pid": known["pid"]}
+    Plan.read(place)  # refused here, where somebody is told
     _cancel_jobs(place)  # those of an engine that has died
     if options:
         old = {path.name.removesuffix(PART) for path in place.glob(f"*{RECORDS}*")}
@@ -182,9 +183,9 @@ def stop(directory: str) -> dict[str, Any]:
 
 def _end_what_it_has_left(place: Path) -> None:
     """End the processes that an engine has left here when it died, and say so."""
-    state = State("running", 0, os.uname().nodename)  # unless it has said so itself
+    state = EngineState("running", 0, os.uname().nodename)  # unless it has said so itself
     with suppress(OSError, ValueError):
-        state = State.loads((place / STATE).read_bytes())
+        state = EngineState.loads((place / STATE).read_bytes())
     if state.phase != "running" or not place.exists():
         return
     # Names of no other run: an engine's pid is in them.
@@ -211,7 +212,7 @@ def _wait_for_end(directory: str) -> None:
 def _cancel_jobs(place: Path) -> None:
     """Cancel what an engine that has died has left in the queue."""
     try:
-        state = State.loads((place / STATE).read_bytes())
+        state = EngineState.loads((place / STATE).read_bytes())
         scheduler = Plan.read(place).scheduler
     except (OSError, ValueError):
         return
@@ -223,11 +224,14 @@ def _cancel_jobs(place: Path) -> None:
 def remove(directory: str) -> dict[str, Any]:
     """Stop a run and remove all of it."""
     place = Path(directory)
-    if place.exists() and not (place / _PLACES).exists() and any(place.iterdir()):
-        raise ValueError(f"{directory} is no directory of a run")
+    if place.exists() and not (place / _DATA).exists() and any(place.iterdir()):
+        raise ValueError(
+            f"{directory} is not the directory of a run, or of one that another version of "
+            "pyhrf_parallel submitted: remove it with that version, or by hand"
+        )
     stop(directory)
     with suppress(OSError, ValueError):
-        for made in map(Path, json.loads((place / _PLACES).read_text())):
+        for made in map(Path, json.loads((place / _DATA).read_text())):
             if made.name.startswith(place.name):  # by `prepare`
                 remove_directory(made)
     remove_directory(place)

@@ -25,10 +25,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from pyhrf_parallel.engine import slurm
+from pyhrf_parallel.engine.group_progress import GroupProgress, Job, WholeMap, make_progress
 from pyhrf_parallel.engine.job_table import JobTable
-from pyhrf_parallel.engine.plan import EARLIER, ENGINE_LOG, RECORDS, STATE, JobRow, Plan, State
+from pyhrf_parallel.engine.plan import (
+    EARLIER,
+    ENGINE_LOG,
+    RECORDS,
+    STATE,
+    EngineState,
+    JobStatus,
+    Plan,
+)
 from pyhrf_parallel.engine.scheduler import Scheduler
-from pyhrf_parallel.engine.stages import Job, StageRun, WholeMap, make_stages
 from pyhrf_parallel.engine.takeover import Takeover, find_tasks
 from pyhrf_parallel.files import checksum, remove_directory
 from pyhrf_parallel.processes import adopt_orphans, kill_descendants
@@ -65,31 +73,31 @@ class Engine:
         self._streams: dict[str, RecordStream] = {}
         self._deaths: dict[int, int] = {}
         self._takeover = Takeover(self._ledger)
-        self._stages = make_stages(plan)
-        self._written: State | None = None
+        self._groups = make_progress(plan)
+        self._written: EngineState | None = None
         self._records = RecordFile(f"engine-{os.getpid()}{RECORDS}")
         earlier = Path(EARLIER)
         self._earlier = set(json.loads(earlier.read_bytes())) if earlier.exists() else set()
         self._table = JobTable(plan, scheduler)
 
     def run(self, *, again: bool = False) -> None:
-        """Submit jobs, round after round, until no stage has anything left to run.
+        """Submit jobs, round after round, until no group has anything left to run.
 
         Parameters
         ----------
         again : bool
             Whether tasks that have failed, and the steps after them, are to be run again.
         """
-        vain = 0
+        idle_rounds = 0
         self._read()
         if again:
-            for stage in self._stages:
-                stage.reopen(self._ledger)
-        while not all(stage.is_over(self._ledger) for stage in self._stages):
+            for group in self._groups:
+                group.reopen(self._ledger)
+        while not all(group.is_over(self._ledger) for group in self._groups):
             before = self._progress()
             jobs = self._round()
-            vain = 0 if self._progress() != before else vain + 1
-            if vain == _HOPELESS:
+            idle_rounds = 0 if self._progress() != before else idle_rounds + 1
+            if idle_rounds == _HOPELESS:
                 raise RuntimeError(
                     f"The jobs end before they have run a task: {self._why(jobs[0])}"
                 )
@@ -97,30 +105,30 @@ class Engine:
         self.say("done")
 
     def _progress(self) -> tuple[object, ...]:
-        left = [stage.left for stage in self._stages]
+        left = [group.left for group in self._groups]
         deaths = sum(self._deaths.values()) + self._takeover.excused
         return self._ledger.settled, deaths, left
 
     def _round(self) -> list[Job]:
         """Run jobs for all tasks without a record, and the steps around them; return the jobs."""
         name = f"{os.getpid()}-{len(self._table.rows)}"
-        running = [stage for stage in self._stages if not stage.is_over(self._ledger)]
-        layered = [stage.layers(self._ledger, name) for stage in running]
+        running = [group for group in self._groups if not group.is_over(self._ledger)]
+        layered = [group.layers(self._ledger, name) for group in running]
         number, jobs = self._table.submit(layered)
         while not self._look(number):
             time.sleep(self._plan.refresh)
-        stage_of = {stage.group: stage for stage in running}
+        group_of = {group.name: group for group in running}
         for job in jobs:
-            self._account(stage_of[job.group], job)
+            self._account(group_of[job.group], job)
         self._read()
         if all(self._table.rows[job.file].exit_value == 0 for job in jobs if job.step is None):
             self._wait_for_late_records(running)
         return jobs
 
-    def _wait_for_late_records(self, stages: Sequence[WholeMap | StageRun]) -> None:
+    def _wait_for_late_records(self, groups: Sequence[WholeMap | GroupProgress]) -> None:
         """Wait for what jobs have written that ended well: a shared file system may be slow to show it."""
         deadline = time.monotonic() + _LATE
-        while any(s.has_tasks(self._ledger) for s in stages) and time.monotonic() < deadline:
+        while any(s.has_tasks(self._ledger) for s in groups) and time.monotonic() < deadline:
             time.sleep(self._plan.refresh)
             self._read()
 
@@ -145,12 +153,12 @@ class Engine:
                     earlier = path.name.removesuffix(PART) in self._earlier
                     note(filter(is_return, records) if earlier else records, self._ledger)
 
-    def _account(self, stage: WholeMap | StageRun, job: Job) -> None:
+    def _account(self, group: WholeMap | GroupProgress, job: Job) -> None:
         """Take in how a job has ended, and find the task that it was killed with."""
         row = self._table.rows[job.file]
         if row.reason and row.scheduler_id is None:
             raise RuntimeError(f"The scheduler refuses the job: {row.reason}")
-        stage.account(job, row, self._why(job))
+        group.account(job, row, self._why(job))
         index, _ = find_tasks(job)
         if row.exit_value == 0 or index < 0 or self._ledger.is_settled(index):
             return
@@ -164,9 +172,9 @@ class Engine:
             how = memory or row.reason or _describe_end(row)
             reason = f"its job {row.scheduler_id or job.name} ended: {how}"
             self._records.write([lost(index, reason, self._tail(job))])
-            stage.discard(index)
+            group.discard(index)
         elif memory:
-            stage.too_big[index] = stage.too_big.get(index, 0) + 1
+            group.too_big[index] = group.too_big.get(index, 0) + 1
 
     def _tail(self, job: Job) -> str:
         """Return the end of what a job has written."""
@@ -178,8 +186,8 @@ class Engine:
 
     def _why(self, job: Job) -> str:
         row = self._table.rows[job.file]
-        told = "\n".join(filter(None, [row.reason, self._tail(job).strip()]))
-        return told or f"exit {row.exit_value}"
+        message = "\n".join(filter(None, [row.reason, self._tail(job).strip()]))
+        return message or f"exit {row.exit_value}"
 
     def cancel(self) -> None:
         """Stop all jobs that have not ended, and say so."""
@@ -198,16 +206,16 @@ class Engine:
             state.write(Path())
             self._written = state
 
-    def state(self, phase: str, error: str = "") -> State:
+    def state(self, phase: str, error: str = "") -> EngineState:
         """Return how the run is doing."""
-        return State(
+        return EngineState(
             phase, os.getpid(), os.uname().nodename, error,
             self._ledger.settled, self._ledger.failed, list(self._table.rows.values()),
-            {stage.group: stage.problem for stage in self._stages if stage.problem},
+            {group.name: group.problem for group in self._groups if group.problem},
         )  # fmt: skip
 
 
-def _describe_end(row: JobRow) -> str:
+def _describe_end(row: JobStatus) -> str:
     """Say how a job has ended of which the scheduler gives no reason."""
     if row.exit_value is None:
         return "nobody knows how, its scheduler gives no exit status"
@@ -219,7 +227,7 @@ def _check_payload(plan: Plan) -> None:
         raise RuntimeError("The payload is not what was sent (wrong checksum)")
 
 
-def _write_last(state: State) -> None:
+def _write_last(state: EngineState) -> None:
     """Write why the run has failed, also on a disk that has no room, and on which others write."""
     content = state.dumps()
     if len(content) > _RESERVED:
@@ -269,11 +277,11 @@ def main() -> None:
         if engine is not None:
             engine.cancel()
         else:
-            State("cancelled", *here).write(Path())
+            EngineState("cancelled", *here).write(Path())
     except BaseException as error:
         with suppress(OSError):
             traceback.print_exc()
-        state = State("failed", *here, f"{error}" or type(error).__name__)
+        state = EngineState("failed", *here, f"{error}" or type(error).__name__)
         if engine is not None:
             with suppress(Exception):
                 engine.cancel_jobs()

@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 
 from pyhrf_parallel.engine import waiting
-from pyhrf_parallel.engine.plan import JobRow, Plan
+from pyhrf_parallel.engine.group_progress import Job, flattened
+from pyhrf_parallel.engine.plan import JobStatus, Plan
 from pyhrf_parallel.engine.scheduler import Scheduler
-from pyhrf_parallel.engine.stages import Job, flattened
 
 _LATE_VALUE = 2.0  # seconds between the end of a job and its exit value
 
@@ -25,7 +25,7 @@ class JobTable:
 
     Attributes
     ----------
-    rows : dict of str to JobRow
+    rows : dict of str to JobStatus
         How they were at the last look, by their file names.
     """
 
@@ -35,15 +35,15 @@ class JobTable:
         self._jobs: dict[int, list[Job]] = {}  # by their round
         self._hopeless: dict[str, float] = {}
         self._without_value: dict[str, float] = {}
-        self.rows: dict[str, JobRow] = {}
+        self.rows: dict[str, JobStatus] = {}
 
     def submit(self, layered: Sequence[Sequence[Sequence[Job]]]) -> tuple[int, list[Job]]:
-        """Submit jobs in layers, those of several stages beside one another; return their round, and the jobs."""
+        """Submit jobs in layers, those of several groups beside one another; return their round, and the jobs."""
         number = self._scheduler.submit(layered)
         self._jobs[number] = jobs = flattened(layered)
         return number, jobs
 
-    def rows_of(self, number: int) -> list[tuple[Job, JobRow]]:
+    def rows_of(self, number: int) -> list[tuple[Job, JobStatus]]:
         """Return the jobs of a round, and how they were at the last look."""
         return [(job, self.rows[job.file]) for job in self._jobs[number]]
 

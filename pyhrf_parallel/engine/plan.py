@@ -21,11 +21,13 @@ CANCELLED = "cancelled"
 EARLIER = "earlier.json"
 #: The end of the name of every file that holds records of tasks.
 RECORDS = ".records"
+#: Counted up when a plan changes in a way that another version would misread.
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Step:
-    """A command that is a job of its own, before or after the tasks of a stage.
+    """A command that is a job of its own, before or after the tasks of a group.
 
     Attributes
     ----------
@@ -34,7 +36,7 @@ class Step:
     command : list of str
         Its words. A program without a directory is looked for beside the interpreter first.
     takes_outputs : bool
-        Whether the command is followed by the stage's outputs that there are.
+        Whether the command is followed by the group's outputs that there are.
     needs_success : bool
         Whether it is left out if a task has failed.
     native : list of str or None
@@ -49,31 +51,31 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Stage:
+class TaskGroup:
     """Tasks that some steps go before or after; one subject's regions.
 
     Attributes
     ----------
-    group : str
+    name : str
         The name of all its jobs together.
     start, stop : int
         Its tasks: a range of the payload's.
-    place : str
-        The directory of its files, where its steps run; removed with the run.
+    directory : str
+        Its files are there, and its steps run there; removed with the run.
     before, after : list of Step
         One after the other, when the one before has ended well.
     outputs : list of str
-        The file in `place` that each task leaves.
+        The file in `directory` that each task leaves.
     names : list of str
         Of the jobs that run the tasks.
     bounds : list of int or None
         Where the tasks of each of these jobs end; None if they take what is left, one after the other.
     """
 
-    group: str
+    name: str
     start: int
     stop: int
-    place: str
+    directory: str
     before: list[Step]
     after: list[Step]
     outputs: list[str]
@@ -96,7 +98,7 @@ class Plan:
     tasks : int
         Their number.
     jobs : int
-        How many jobs share them; with `stages`, how many run at a time.
+        How many jobs share them; with `groups`, how many run at a time.
     stop_at_failure : bool
         Whether nothing after the first failing task is needed.
     retries : int
@@ -115,7 +117,7 @@ class Plan:
         Of the workflow.
     checksum : str
         SHA-256 of the payload, which is checked before anything runs; empty for none.
-    stages : list of Stage
+    groups : list of TaskGroup
         Of all tasks, in their order; none if nothing goes before or after them.
     setup : str
         Lines of shell that run first in each job.
@@ -134,7 +136,7 @@ class Plan:
     attached: bool = True
     name: str = "pyhrf_parallel"
     checksum: str = ""
-    stages: list[Stage] = field(default_factory=list)
+    groups: list[TaskGroup] = field(default_factory=list)
     setup: str = ""
     hopeless_after: float = 60.0
 
@@ -148,17 +150,33 @@ class Plan:
 
     def dumps(self) -> bytes:
         """Return the plan as JSON."""
-        return json.dumps(asdict(self)).encode()
+        return json.dumps(asdict(self) | {"format": _FORMAT}).encode()
 
     @classmethod
     def read(cls, directory: Path) -> Self:
-        """Read the plan of a run."""
-        values = json.loads((directory / PLAN).read_bytes())
-        return cls(**values | {"stages": [Stage.of(stage) for stage in values["stages"]]})
+        """Read the plan of a run.
+
+        Raises
+        ------
+        RuntimeError
+            If another version of this package wrote it.
+        ValueError
+            If it is damaged.
+        """
+        try:
+            values = json.loads((directory / PLAN).read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{directory / PLAN} is damaged: {error}") from error
+        if values.pop("format", None) != _FORMAT:
+            raise RuntimeError(
+                f"{directory / PLAN} was written by another version of pyhrf_parallel: cancel the run with "
+                "that version, or submit it again"
+            )
+        return cls(**values | {"groups": [TaskGroup.of(group) for group in values["groups"]]})
 
 
 @dataclass(frozen=True)
-class JobRow:
+class JobStatus:
     """How a job is doing: a row of the engine's table.
 
     Attributes
@@ -174,7 +192,7 @@ class JobRow:
     reason : str
         Why it failed, in the scheduler's opinion.
     group : str
-        Its stage's.
+        Its task group's name.
     waits : str
         Why it has not started yet: the scheduler's word, and plain ones.
     is_blameless : bool
@@ -207,7 +225,7 @@ class JobRow:
 
 
 @dataclass(frozen=True)
-class State:
+class EngineState:
     """What the engine says of itself and its jobs.
 
     Attributes
@@ -223,10 +241,10 @@ class State:
         Why the engine gave up.
     settled, failed : int
         How many tasks have ended, and how many of them failed.
-    jobs : list of JobRow
+    jobs : list of JobStatus
         All jobs of the run, the last one first submitted last.
     problems : dict of str to str
-        Why stages ended early, by their groups.
+        Why task groups ended early, by their names.
     """
 
     phase: str
@@ -235,7 +253,7 @@ class State:
     error: str = ""
     settled: int = 0
     failed: int = 0
-    jobs: list[JobRow] = field(default_factory=list)
+    jobs: list[JobStatus] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
 
     def write(self, directory: Path) -> None:
@@ -267,4 +285,4 @@ class State:
     def loads(cls, content: bytes) -> Self:
         """Read a state from JSON."""
         values = json.loads(content)
-        return cls(**values | {"jobs": [JobRow(**row) for row in values["jobs"]]})
+        return cls(**values | {"jobs": [JobStatus(**row) for row in values["jobs"]]})

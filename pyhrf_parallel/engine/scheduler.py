@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from pyhrf_parallel.engine.plan import JobRow
-from pyhrf_parallel.engine.stages import Job
+from pyhrf_parallel.engine.group_progress import Job
+from pyhrf_parallel.engine.plan import JobStatus
 
 
 class Scheduler(Protocol):
@@ -18,7 +18,7 @@ class Scheduler(Protocol):
         Parameters
         ----------
         layered : sequence of sequence of sequence of Job
-            For each stage, layers of jobs, each to run after the one before.
+            For each group, layers of jobs, each to run after the one before.
 
         Returns
         -------
@@ -26,7 +26,7 @@ class Scheduler(Protocol):
             The number of the round.
         """
 
-    def look(self, number: int) -> list[JobRow]:
+    def look(self, number: int) -> list[JobStatus]:
         """Return how the jobs of a round are, in the order in which they were given.
 
         Raises

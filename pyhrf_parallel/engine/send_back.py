@@ -40,9 +40,9 @@ def main() -> None:
         compressed.write_bytes(packed(path, Path(file).read_bytes()))
         file = str(compressed)
     # scp takes the path apart in ways that depend on its version: it gets one that has nothing to take.
-    place = _there(address, "mktemp -d")
+    directory = _there(address, "mktemp -d")
     try:
-        target = f"{address}:{place}/result"
+        target = f"{address}:{directory}/result"
         argv = ["scp", "-q", *_OPTIONS, "--", os.path.relpath(file), target]
         subprocess.run(argv, check=True)
         script = (
@@ -50,10 +50,10 @@ def main() -> None:
             'printf "%s  %s\\n" "$3" "$1/result" | sha256sum --check --status && mv -f -- "$part" "$2"'
         )
         expected = checksum(file)
-        _there(address, script, place, path, expected)
+        _there(address, script, directory, path, expected)
         print(expected)  # noqa: T201  (into the log, for whoever reads the file there)
     finally:
-        _there(address, 'rm -rf -- "$1"', place)
+        _there(address, 'rm -rf -- "$1"', directory)
 
 
 if __name__ == "__main__":

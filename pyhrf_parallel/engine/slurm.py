@@ -79,7 +79,7 @@ LIST_QUEUES = ("sinfo", "--noheader", "--format=%R")
 
 
 @dataclass(frozen=True)
-class JobState:
+class SlurmJob:
     """What Slurm says of a job; `exit_value` is negative for a signal, as in `subprocess`."""
 
     state: str
@@ -111,7 +111,7 @@ class JobState:
 
 
 # Its records tell what it did.
-_FORGOTTEN = JobState("COMPLETED", 0, "", "")
+_FORGOTTEN = SlurmJob("COMPLETED", 0, "", "")
 
 
 def status_command(job_ids: Iterable[str]) -> list[str]:
@@ -121,7 +121,7 @@ def status_command(job_ids: Iterable[str]) -> list[str]:
     return ["squeue", "--noheader", "--states=all", f"--jobs={ids}", f"--Format={columns}"]
 
 
-def parse_jobs(text: str) -> dict[str, JobState]:
+def parse_jobs(text: str) -> dict[str, SlurmJob]:
     """Read the output of `status_command`, by job id."""
     jobs = {}
     for line in text.splitlines():
@@ -133,11 +133,11 @@ def parse_jobs(text: str) -> dict[str, JobState]:
         if job_id.isdigit():
             status = int(own or 0) or int(derived or 0)
             exit_value = os.waitstatus_to_exitcode(status)
-            jobs[job_id] = JobState(state, exit_value, reason, node, int(restarts or 0))
+            jobs[job_id] = SlurmJob(state, exit_value, reason, node, int(restarts or 0))
     return jobs
 
 
-def as_soma_row(job: JobState) -> dict[str, Any]:
+def as_soma_row(job: SlurmJob) -> dict[str, Any]:
     """Return what soma-workflow's adapter expects of ``sacct``, exit and signal where it reads them."""
     state, signal = _SAME.get(job.state, job.state), max(0, -job.exit_value)
     exit_value = job.exit_value if job.exit_value >= 0 else 128 + signal
@@ -196,7 +196,7 @@ class Commands:
 
     def __init__(self, refresh: float) -> None:
         self._refresh = refresh
-        self._known: dict[str, JobState | None] = {}
+        self._known: dict[str, SlurmJob | None] = {}
         self._began = time.monotonic()
         self._asked = -1e9
         #: What sbatch said of jobs that it refused, by job name.
@@ -252,7 +252,7 @@ class Commands:
             return None
         return out.split()[-1]
 
-    def job(self, job_id: str) -> JobState | None:
+    def job(self, job_id: str) -> SlurmJob | None:
         """Return what is known of a job; all are asked for at once, the longer they last the rarer."""
         is_new = job_id not in self._known
         self._known.setdefault(job_id, None)

@@ -18,9 +18,9 @@ from soma_workflow.schedulers import local_scheduler
 
 from pyhrf_parallel.account import user_name
 from pyhrf_parallel.engine import slurm, waiting
-from pyhrf_parallel.engine.plan import JobRow, Plan
+from pyhrf_parallel.engine.group_progress import Job, flattened
+from pyhrf_parallel.engine.plan import JobStatus, Plan
 from pyhrf_parallel.engine.quoting import in_braces
-from pyhrf_parallel.engine.stages import Job, flattened
 from pyhrf_parallel.processes import kill_descendants, kill_tree
 from pyhrf_parallel.tasks import available_cpus
 
@@ -69,7 +69,7 @@ class SomaScheduler:
         self._jobs[workflow_id] = flattened(layered)
         return workflow_id
 
-    def look(self, number: int) -> list[JobRow]:
+    def look(self, number: int) -> list[JobStatus]:
         """Return how the jobs of a workflow are, in the order in which they were given."""
         if self._broken:
             raise RuntimeError(f"soma-workflow's engine has failed: {self._broken[0]}")
@@ -81,16 +81,16 @@ class SomaScheduler:
             for element, job in zip(elements, self._jobs[number], strict=True)
         ]
 
-    def _row(self, element: Any, job: Job) -> JobRow:
+    def _row(self, element: Any, job: Job) -> JobStatus:
         _id, status, _queue, ended, _dates, scheduler_id = element
-        row = JobRow(
+        row = JobStatus(
             job.name, status, ended[1] if ended else None, str(scheduler_id or "") or None,
             self._slurm.refusals.get(job.name, ""), job.group,
         )  # fmt: skip
         unclear = status not in (constants.RUNNING, constants.DONE)
         return self._ask_slurm(row) if self._plan.scheduler == "slurm" and unclear else row
 
-    def _ask_slurm(self, row: JobRow) -> JobRow:
+    def _ask_slurm(self, row: JobStatus) -> JobStatus:
         """Return a row with what Slurm says of a job that waits, or has failed."""
         if row.scheduler_id is None:
             complaint = self._slurm.complaints.get(row.name, "")
@@ -184,9 +184,9 @@ def _watch_threads() -> list[str]:
 
 
 def _make_workflow(layered: Sequence[Sequence[Sequence[Job]]], scheduler: str) -> client.Workflow:
-    """Make a workflow of stages, each of layers of jobs, a layer running after the one before.
+    """Make a workflow of groups, each of layers of jobs, a layer running after the one before.
 
-    The first jobs of the stages run one after the other: each reads whole images.
+    The first jobs of the groups run one after the other: each reads whole images.
     """
     jobs: list[client.Job] = []
     dependencies: list[tuple[client.Job, client.Job]] = []

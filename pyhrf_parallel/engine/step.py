@@ -1,6 +1,6 @@
-"""A job that is no task: runs a step of a stage, and notes that it has ended well.
+"""A job that is no task: runs a step of a group, and notes that it has ended well.
 
-Started as ``DIRECTORY STAGE STEP NAME`` in the directory of a run. The words of the step are in the plan,
+Started as ``DIRECTORY GROUP STEP NAME`` in the directory of a run. The words of the step are in the plan,
 where no scheduler's shell can get at them.
 """
 
@@ -34,17 +34,17 @@ def find_program(name: str) -> str | None:
 def main() -> None:
     """Run the step that the command line names."""
     directory, number, step_name, name = sys.argv[1:]
-    place = Path(directory).absolute()
-    log = os.open(place / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    run = Path(directory).absolute()
+    log = os.open(run / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
     guard()
-    stage = Plan.read(place).stages[int(number)]
-    step = next(one for one in [*stage.before, *stage.after] if one.name == step_name)
+    group = Plan.read(run).groups[int(number)]
+    step = next(s for s in [*group.before, *group.after] if s.name == step_name)
     outputs = [
         output
-        for output in stage.outputs
-        if step.takes_outputs and Path(stage.place, output).exists()
+        for output in group.outputs
+        if step.takes_outputs and Path(group.directory, output).exists()
     ]
     if step.takes_outputs and not outputs:
         sys.exit("none of the tasks has left a result")
@@ -58,13 +58,13 @@ def main() -> None:
         )
         sys.exit(_NOT_FOUND)
     began = time.time()
-    status = subprocess.run([found, *arguments], cwd=stage.place, check=False).returncode
+    status = subprocess.run([found, *arguments], cwd=group.directory, check=False).returncode
     if status == 0:
-        told = {
+        note = {
             "began": began,
             "ended": time.time(),
             "host": os.uname().nodename,
             "outputs": outputs,
         }
-        write_then_rename(place / f"{name}{DONE}", json.dumps(told).encode())
+        write_then_rename(run / f"{name}{DONE}", json.dumps(note).encode())
     sys.exit(status if status >= 0 else 128 - status)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from pyhrf_parallel.engine.plan import JobRow
-from pyhrf_parallel.engine.stages import Job
+from pyhrf_parallel.engine.group_progress import Job
+from pyhrf_parallel.engine.plan import JobStatus
 from pyhrf_parallel.tasks import Ledger
 from pyhrf_parallel.worker.claims import Claims
 from pyhrf_parallel.worker.runner import Cursor
@@ -30,7 +30,7 @@ class Takeover:
         self._given_back: set[str] = set()
         self._innocent: dict[int, int] = {}
 
-    def give_back(self, jobs: Collection[tuple[Job, JobRow]]) -> None:
+    def give_back(self, jobs: Collection[tuple[Job, JobStatus]]) -> None:
         """Give back what those of these jobs had that do not run any more."""
         for job, row in jobs:
             if job.claims and row.has_died and job.file not in self._given_back:
@@ -48,7 +48,7 @@ class Takeover:
         if left:
             Claims(job.claims).give_back([(index, index + 1) for index in left])
 
-    def excuses(self, index: int, row: JobRow) -> bool:
+    def excuses(self, index: int, row: JobStatus) -> bool:
         """Return whether a task that a job has died with had no part in it, and note that it has."""
         if not row.is_blameless:
             return False

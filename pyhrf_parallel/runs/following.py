@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from pyhrf_parallel.engine.plan import RECORDS, STATE, State
+from pyhrf_parallel.engine.plan import RECORDS, STATE, EngineState
 from pyhrf_parallel.errors import SubmissionError
 from pyhrf_parallel.progress import LARGE
 from pyhrf_parallel.tasks import Outcomes
@@ -67,10 +67,10 @@ class LocalFiles:
                 yield piece
 
 
-def read_state(files: RunFiles) -> State | None:
+def read_state(files: RunFiles) -> EngineState | None:
     """Return the engine's own words; None before it has spoken."""
     try:
-        return State.loads(files.read(STATE))
+        return EngineState.loads(files.read(STATE))
     except FileNotFoundError:
         return None
 
@@ -101,7 +101,7 @@ class Follower:
         self._outcomes = outcomes
         self._streams: dict[str, RecordStream] = {}
 
-    def look(self) -> State | None:
+    def look(self) -> EngineState | None:
         """Take in all new records; return the engine's state as it was before.
 
         Raises

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from pyhrf_parallel.engine import agent as site
+from pyhrf_parallel.engine import agent
 from pyhrf_parallel.engine.plan import Plan
 from pyhrf_parallel.errors import SubmissionError, TransferError
 from pyhrf_parallel.files import checksum
@@ -23,29 +23,29 @@ from pyhrf_parallel.runs.manifests import state_directory
 from pyhrf_parallel.worker.process import PAYLOAD, python_command
 
 
-def place_of_runs() -> Path:
+def directory_of_runs() -> Path:
     """Return where runs of this machine have their directories."""
     return state_directory() / "here"
 
 
-class RunHere(LocalFiles):
+class LocalRunDirectory(LocalFiles):
     """The directory of a run on this machine.
 
     Parameters
     ----------
     directory : str
         Its path.
-    places : sequence of str
+    data_directories : sequence of str
         Directories for its files.
     """
 
-    def __init__(self, directory: str, places: Sequence[str] = ()) -> None:
+    def __init__(self, directory: str, data_directories: Sequence[str] = ()) -> None:
         super().__init__(directory)
-        self.places = list(places)
+        self.data_directories = list(data_directories)
 
     @classmethod
-    def prepare(cls, name: str, scheduler: str, places: Sequence[str] = ()) -> Self:
-        """Make the directory of a run, and one in each of `places`.
+    def prepare(cls, name: str, scheduler: str, data_directories: Sequence[str] = ()) -> Self:
+        """Make the directory of a run, and one in each of `data_directories`.
 
         Raises
         ------
@@ -53,10 +53,10 @@ class RunHere(LocalFiles):
             If that is impossible.
         """
         try:
-            made = site.prepare(str(place_of_runs()), name, scheduler, *places)
+            made = agent.prepare(str(directory_of_runs()), name, scheduler, *data_directories)
         except OSError as error:
             raise SubmissionError(f"The run cannot be prepared here: {error}") from error
-        return cls(made["directory"], made["places"])
+        return cls(made["directory"], made["data_directories"])
 
     def check(self) -> None:
         """Refuse a directory in which others could have put something.
@@ -110,14 +110,14 @@ class RunHere(LocalFiles):
 
     def _start(self, *options: str) -> None:
         # By a process that ends: the engine is nobody's child, as on a cluster.
-        command = python_command(site.__name__, "start", self.directory, *options)
+        command = python_command(agent.__name__, "start", self.directory, *options)
         answer = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
         if "error" in answer:
             raise SubmissionError(f"The engine cannot be started: {answer['error']}")
 
     def is_running(self) -> bool:
         """Return whether the engine is there."""
-        return bool(site.is_running(self.directory)["running"])
+        return bool(agent.is_running(self.directory)["running"])
 
     def revive(self) -> bool:
         """Start the engine again if it has died; return whether it had."""
@@ -128,11 +128,11 @@ class RunHere(LocalFiles):
 
     def cancel(self) -> None:
         """Stop the engine and its jobs."""
-        site.stop(self.directory)
+        agent.stop(self.directory)
 
     def remove(self) -> None:
         """Stop the engine and its jobs, and remove all that the run has."""
-        site.remove(self.directory)
+        agent.remove(self.directory)
 
     def close(self) -> None:
         """Nothing is open."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.engine.plan import PLAN, Plan
 from pyhrf_parallel.files import private_directory
-from pyhrf_parallel.runs.here import place_of_runs
+from pyhrf_parallel.runs.here import directory_of_runs
 from pyhrf_parallel.runs.manifests import new_run_id
 from pyhrf_parallel.runs.planning import make_plan, make_plan_here
-from pyhrf_parallel.runs.remote import RUNS, SITE
+from pyhrf_parallel.runs.remote import AGENT, RUNS
 from pyhrf_parallel.runs.soma_config import with_resource
 from pyhrf_parallel.runs.ssh import find_address
 from pyhrf_parallel.shipping import write_payload
@@ -67,7 +67,7 @@ def preview_run(work: Work, configuration: Configuration) -> Preview:
     """Say what `start_run` would do, without a connection."""
     if not configuration.has_cluster:
         plan, files = _files(work, make_plan_here(configuration, work), for_here=True)
-        directory = str(place_of_runs() / new_run_id())
+        directory = str(directory_of_runs() / new_run_id())
         job = command(".", "job-NUMBER")
         return Preview("this machine", directory, files, [], plan.jobs, job, plan.scheduler, [])
     settings = with_resource(configuration)
@@ -81,7 +81,7 @@ def preview_run(work: Work, configuration: Configuration) -> Preview:
         str(address),
         f"{settings.remote_path}/{RUNS}/{new_run_id()}",
         files,
-        [[settings.remote_python, "-P", "-m", SITE, name, "..."] for name in ("prepare", "start")],
+        [[settings.remote_python, "-P", "-m", AGENT, name, "..."] for name in ("prepare", "start")],
         plan.jobs,
         [settings.remote_python, *command(".", "job-NUMBER")[1:]],
         plan.scheduler,

@@ -21,14 +21,14 @@ from pyhrf_parallel.errors import (
 from pyhrf_parallel.progress import ProgressOption
 from pyhrf_parallel.runs.arriving import arriving
 from pyhrf_parallel.runs.conversation import Conversation
-from pyhrf_parallel.runs.sftp import LOST, RemoteFiles
+from pyhrf_parallel.runs.sftp import LOST, SFTPFiles
 from pyhrf_parallel.runs.soma_config import with_resource
 from pyhrf_parallel.runs.ssh import Address, Completed, SSHConnection, find_address
 from pyhrf_parallel.version import __version__
 from pyhrf_parallel.worker.process import PAYLOAD
 
 RUNS = "pyhrf_parallel_runs"
-SITE = "pyhrf_parallel.engine.agent"
+AGENT = "pyhrf_parallel.engine.agent"
 _PAUSES = (0.5, 1, 2, 4, 8, 15, 30, 60, 60, 60)  # seconds between tries to get a connection back
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ class Cluster:
         )
         self.address: Address = replace(found, setup=self.settings.setup or "")
         self.connection = SSHConnection(self.address)
-        self._site: Conversation | None = None
+        self._agent: Conversation | None = None
         try:
             self._home = self.connection.sftp.normalize(".")
         except (paramiko.SSHException, OSError, EOFError) as error:
@@ -108,9 +108,9 @@ class Cluster:
             If it cannot be run, or answers with an error.
         """
         python = self.path(self.settings.remote_python)
-        if self._site is None or self._site.connection is not self.connection:
-            self._site = Conversation(self.connection, [python, "-P", "-m", SITE, "serve"])
-        answer = self._site.ask([command, *arguments])
+        if self._agent is None or self._agent.connection is not self.connection:
+            self._agent = Conversation(self.connection, [python, "-P", "-m", AGENT, "serve"])
+        answer = self._agent.ask([command, *arguments])
         if isinstance(answer, Completed):
             raise SubmissionError(self._why_no_answer(python, answer.status, answer.err))
         if "error" in answer:
@@ -130,8 +130,8 @@ class Cluster:
         return f"{python} on {self.address} ended with status {status}:\n{tail}"
 
     def prepare(
-        self, name: str, plan: Plan, size: int, places: Sequence[tuple[str, int]] = ()
-    ) -> RemoteRun:
+        self, name: str, plan: Plan, size: int, data_directories: Sequence[tuple[str, int]] = ()
+    ) -> RemoteRunDirectory:
         """Make the directory of a run, and others for its files.
 
         Parameters
@@ -142,7 +142,7 @@ class Cluster:
             What it is to do.
         size : int
             Of its payload, in bytes.
-        places : sequence of (str, int)
+        data_directories : sequence of (str, int)
             Where more directories are made, and how many bytes will go there.
 
         Raises
@@ -151,40 +151,40 @@ class Cluster:
             If that is impossible, or the run could not work there.
         """
         root = f"{self.path(self.settings.remote_path)}/{RUNS}"
-        there = [self.path(place) for place, _ in places]
-        site = self.persistently(lambda: self.ask("prepare", root, name, plan.scheduler, *there))
-        run = RemoteRun(self, site["directory"], site["places"])
+        there = [self.path(place) for place, _ in data_directories]
+        answer = self.persistently(lambda: self.ask("prepare", root, name, plan.scheduler, *there))
+        run = RemoteRunDirectory(self, answer["directory"], answer["data_directories"])
         try:
-            self._check(site, plan, [size, *(size for _, size in places)])
+            self._check(answer, plan, [size, *(size for _, size in data_directories)])
         except BaseException:
             with suppress(Exception):
                 run.remove()
             raise
         return run
 
-    def _check(self, site: dict[str, Any], plan: Plan, sizes: list[int]) -> None:
+    def _check(self, answer: dict[str, Any], plan: Plan, sizes: list[int]) -> None:
         """Refuse before anything is sent what cannot work."""
         setup = f"pyhrf-parallel setup-cluster {self.address.alias}"
         here = ".".join(map(str, sys.version_info[:2]))
-        there = ".".join(map(str, site["python"][:2]))
+        there = ".".join(map(str, answer["python"][:2]))
         problem = ""
         if here != there:
             problem = f"has Python {there}, and here runs {here}: functions travel between equal ones only"
-        elif site["package"] != __version__:
+        elif answer["package"] != __version__:
             problem = (
-                f"has pyhrf_parallel {site['package']}, and here is {__version__}; run: {setup}"
+                f"has pyhrf_parallel {answer['package']}, and here is {__version__}; run: {setup}"
             )
-        elif site["soma_workflow"] is None:
+        elif answer["soma_workflow"] is None:
             problem = f"does not have soma-workflow; run: {setup}"
-        elif site["refusal"]:
+        elif answer["refusal"]:
             problem = (
-                f"cannot use Slurm: {site['refusal']}; if it works when you log in, run {setup}, or say "
+                f"cannot use Slurm: {answer['refusal']}; if it works when you log in, run {setup}, or say "
                 "what your login does there as setup of [parallel-cluster]"
             )
-        elif plan.queue and site["queues"] is not None and plan.queue not in site["queues"]:
-            problem = f"has no queue {plan.queue!r}, only {', '.join(site['queues'])}"
-        directories = [site["directory"], *site["places"]]
-        for directory, free, size in zip(directories, site["free"], sizes, strict=True):
+        elif plan.queue and answer["queues"] is not None and plan.queue not in answer["queues"]:
+            problem = f"has no queue {plan.queue!r}, only {', '.join(answer['queues'])}"
+        directories = [answer["directory"], *answer["data_directories"]]
+        for directory, free, size in zip(directories, answer["free"], sizes, strict=True):
             if free < size * 1.05:
                 what = "payload" if directory == directories[0] else "data, with their regions,"
                 problem = problem or (
@@ -194,7 +194,7 @@ class Cluster:
             raise SubmissionError(f"{self.address} ({self.settings.remote_python}) {problem}")
 
 
-class RemoteRun:
+class RemoteRunDirectory:
     """The directory of a run on a cluster.
 
     Parameters
@@ -203,15 +203,17 @@ class RemoteRun:
         Where it is.
     directory : str
         Its path there.
-    places : sequence of str
+    data_directories : sequence of str
         Directories for its files.
     """
 
-    def __init__(self, cluster: Cluster, directory: str, places: Sequence[str] = ()) -> None:
+    def __init__(
+        self, cluster: Cluster, directory: str, data_directories: Sequence[str] = ()
+    ) -> None:
         self.cluster = cluster
         self.directory = directory
-        self.places = list(places)
-        self._files = RemoteFiles(cluster)
+        self.data_directories = list(data_directories)
+        self._files = SFTPFiles(cluster)
 
     def check(self) -> None:
         """Refuse a directory in which others could have put something.

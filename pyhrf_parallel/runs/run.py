@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from pyhrf_parallel.configuration import Configuration
-from pyhrf_parallel.engine.plan import JobRow, State
+from pyhrf_parallel.engine.plan import EngineState, JobStatus
 from pyhrf_parallel.errors import RemoteException, RunNotFoundError, SubmissionError
 from pyhrf_parallel.progress import ProgressOption, reporting
 from pyhrf_parallel.runs.following import Follower, read_log, read_state
-from pyhrf_parallel.runs.here import RunHere
+from pyhrf_parallel.runs.here import LocalRunDirectory
 from pyhrf_parallel.runs.manifests import (
     Manifest,
     forget,
@@ -20,7 +20,7 @@ from pyhrf_parallel.runs.manifests import (
 from pyhrf_parallel.tasks import Options, Outcomes, Work
 
 if TYPE_CHECKING:  # paramiko is needed on clusters only
-    from pyhrf_parallel.runs.remote import RemoteRun
+    from pyhrf_parallel.runs.remote import RemoteRunDirectory
 
 _NEAR, _FAR = 0.05, 2.0  # seconds between two looks at a run: at least, and at most
 _FAR_HERE = 0.1  # of one on this machine
@@ -44,7 +44,7 @@ class RunStatus:
         without a word, was killed for example: whoever waits for the run starts it again.
     tasks, returned, failed : int
         How many there are, and have ended.
-    jobs : list of JobRow
+    jobs : list of JobStatus
         The jobs of the scheduler.
     error : str
         Why it failed as a whole.
@@ -54,11 +54,11 @@ class RunStatus:
     tasks: int
     returned: int
     failed: int
-    jobs: list[JobRow]
+    jobs: list[JobStatus]
     error: str = ""
 
 
-def _goes_on(state: State | None) -> bool:
+def _goes_on(state: EngineState | None) -> bool:
     return state is None or state.phase == "running"
 
 
@@ -95,7 +95,10 @@ class Run:
     """
 
     def __init__(
-        self, manifest: Manifest, run: RemoteRun | RunHere | None = None, work: Work | None = None
+        self,
+        manifest: Manifest,
+        run: RemoteRunDirectory | LocalRunDirectory | None = None,
+        work: Work | None = None,
     ) -> None:
         self.manifest = manifest
         self.work = work or RememberedWork.of(manifest)
@@ -152,7 +155,7 @@ class Run:
             state = read_state(run)
         if state is None:
             run.sizes()  # an engine that has not spoken yet has a directory
-            state = State("running", 0, "")
+            state = EngineState("running", 0, "")
         # The results that are here already may be ahead of the engine's last word.
         known = self._outcomes
         settled, failed = max((state.settled, state.failed), (known.settled, known.failed))
@@ -170,7 +173,7 @@ class Run:
             "\n".join(filter(None, told)),
         )  # fmt: skip
 
-    def _is_over(self, state: State | None, settled: int) -> bool:
+    def _is_over(self, state: EngineState | None, settled: int) -> bool:
         """Return whether nothing more is to come of use."""
         return self._outcomes.complete or (
             state is not None and state.phase == "running" and settled == self.manifest.tasks
@@ -243,7 +246,7 @@ class Run:
         self._outcomes, self._follower = outcomes, None
         self.wait()
 
-    def _connected(self) -> RemoteRun | RunHere:
+    def _connected(self) -> RemoteRunDirectory | LocalRunDirectory:
         if self._run is None:
             run = self._find()
             try:
@@ -254,14 +257,16 @@ class Run:
             self._run = run
         return self._run
 
-    def _find(self) -> RemoteRun | RunHere:
+    def _find(self) -> RemoteRunDirectory | LocalRunDirectory:
         if self.manifest.here:
-            return RunHere(self.manifest.directory)
-        from pyhrf_parallel.runs.remote import Cluster, RemoteRun
+            return LocalRunDirectory(self.manifest.directory)
+        from pyhrf_parallel.runs.remote import Cluster, RemoteRunDirectory
 
-        return RemoteRun(Cluster(Configuration(**self.manifest.settings)), self.manifest.directory)
+        return RemoteRunDirectory(
+            Cluster(Configuration(**self.manifest.settings)), self.manifest.directory
+        )
 
-    def _look(self) -> State | None:
+    def _look(self) -> EngineState | None:
         if self._follower is None:
             self._follower = Follower(self._connected(), self._outcomes)
         return self._follower.look()

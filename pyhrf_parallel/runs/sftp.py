@@ -26,7 +26,7 @@ _ASKING = "_prefetch_thread"  # of a paramiko file: what its thread runs
 T = TypeVar("T")
 
 
-class RemoteFiles(Files):
+class SFTPFiles(Files):
     """The files of a cluster, as its account sees them.
 
     Parameters

@@ -16,7 +16,7 @@ from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.engine.plan import Plan
 from pyhrf_parallel.extras import require
 from pyhrf_parallel.files import private_directory
-from pyhrf_parallel.runs.here import RunHere
+from pyhrf_parallel.runs.here import LocalRunDirectory
 from pyhrf_parallel.runs.manifests import Manifest, new_run_id, prepare_memory, remember
 from pyhrf_parallel.runs.planning import make_plan, make_plan_here
 from pyhrf_parallel.runs.run import MapRun
@@ -26,7 +26,7 @@ from pyhrf_parallel.version import __version__
 from pyhrf_parallel.worker.process import PAYLOAD
 
 if TYPE_CHECKING:  # paramiko is needed on clusters only
-    from pyhrf_parallel.runs.remote import RemoteRun
+    from pyhrf_parallel.runs.remote import RemoteRunDirectory
 
 _REMEMBERED = 10_000  # calls whose text is kept for error messages
 
@@ -41,7 +41,7 @@ def start_run(work: Work, configuration: Configuration) -> MapRun:
         plan, run = _make_place(run_id, work, configuration, payload, undo)
         undo.callback(remove_quietly, run)
         run.begin(plan, payload)
-        is_here = isinstance(run, RunHere)
+        is_here = isinstance(run, LocalRunDirectory)
         manifest = describe_run(run_id, work, configuration, run.directory, here=is_here)
         remember(manifest)
         undo.pop_all()
@@ -50,12 +50,12 @@ def start_run(work: Work, configuration: Configuration) -> MapRun:
 
 def _make_place(
     run_id: str, work: Work, configuration: Configuration, payload: Path, undo: ExitStack
-) -> tuple[Plan, RemoteRun | RunHere]:
+) -> tuple[Plan, RemoteRunDirectory | LocalRunDirectory]:
     if not configuration.has_cluster:
         if find_spec("soma_workflow") is None:  # imported in the engine's process only
             require("soma_workflow", "remote_cluster", "cluster")
         plan = make_plan_here(configuration, work)
-        return plan, RunHere.prepare(run_id, plan.scheduler)
+        return plan, LocalRunDirectory.prepare(run_id, plan.scheduler)
     require("paramiko", "remote_cluster", "cluster")
     from pyhrf_parallel.runs.remote import Cluster
 
@@ -84,7 +84,7 @@ def describe_run(
     )
 
 
-def remove_quietly(run: RemoteRun | RunHere) -> None:
+def remove_quietly(run: RemoteRunDirectory | LocalRunDirectory) -> None:
     """Undo a run that could not be started; why it could not is what matters."""
     with suppress(Exception):
         run.remove()

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 
 from pyhrf_parallel.engine.step import find_program
 from pyhrf_parallel.errors import TreatmentError
-from pyhrf_parallel.runs.here import RunHere
+from pyhrf_parallel.runs.here import LocalRunDirectory
 
 if TYPE_CHECKING:  # paramiko is needed on clusters only
-    from pyhrf_parallel.runs.remote import RemoteRun
+    from pyhrf_parallel.runs.remote import RemoteRunDirectory
 
 _SECONDS = 120
 
 
-def check_there(checks: Mapping[str, Sequence[str]], run: RunHere | RemoteRun) -> None:
+def check_there(
+    checks: Mapping[str, Sequence[str]], run: LocalRunDirectory | RemoteRunDirectory
+) -> None:
     """Run the checks of treatments, equal ones once.
 
     Parameters
@@ -24,7 +26,7 @@ def check_there(checks: Mapping[str, Sequence[str]], run: RunHere | RemoteRun) -
     checks : dict of str to sequence of str
         By the names of the treatments: a command that fails, and says why in its last line, where the
         treatment cannot run.
-    run : RunHere or RemoteRun
+    run : LocalRunDirectory or RemoteRunDirectory
         Where to: on a cluster, its login node.
 
     Raises
@@ -34,7 +36,7 @@ def check_there(checks: Mapping[str, Sequence[str]], run: RunHere | RemoteRun) -
     """
     by_command = {tuple(command): name for name, command in checks.items()}
     for command, name in by_command.items():
-        if isinstance(run, RunHere):
+        if isinstance(run, LocalRunDirectory):
             where, (status, said) = "this machine", _run_here(command)
         else:
             where, done = str(run.cluster.address), run.cluster.connection.run(command)

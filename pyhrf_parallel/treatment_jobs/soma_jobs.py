@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyhrf_parallel.configuration import ConfigSource, Configuration, load_configuration
 from pyhrf_parallel.extras import require
-from pyhrf_parallel.runs.here import RunHere
+from pyhrf_parallel.runs.here import LocalRunDirectory
 from pyhrf_parallel.runs.soma_config import with_server
 from pyhrf_parallel.treatment_jobs.graph import (
     RESULT,
@@ -25,7 +25,7 @@ from pyhrf_parallel.treatment_jobs.treatment import Treatment, analyser_travels
 OWN_ESTIMATION = "pyhrf_roi_estim"
 
 if TYPE_CHECKING:  # paramiko is needed on clusters only
-    from pyhrf_parallel.runs.remote import RemoteRun
+    from pyhrf_parallel.runs.remote import RemoteRunDirectory
 
 
 def prepare_treatment_jobs(  # noqa: PLR0917  (the original's)
@@ -100,7 +100,8 @@ def prepare_treatment_jobs(  # noqa: PLR0917  (the original's)
     )  # fmt: skip
     with ExitStack() as stack:
         if remote_host is None:
-            place: RunHere | RemoteRun = RunHere(os.path.abspath(remote_path))  # noqa: PTH100
+            place: LocalRunDirectory | RemoteRunDirectory
+            place = LocalRunDirectory(os.path.abspath(remote_path))  # noqa: PTH100
         else:
             settings = with_server(load_configuration(config), remote_host, remote_user)
             place = _connect(settings, remote_path, stack)
@@ -108,12 +109,12 @@ def prepare_treatment_jobs(  # noqa: PLR0917  (the original's)
     return _as_objects(build_graph(described))
 
 
-def _connect(settings: Configuration, remote_path: str, stack: ExitStack) -> RemoteRun:
+def _connect(settings: Configuration, remote_path: str, stack: ExitStack) -> RemoteRunDirectory:
     require("paramiko", "remote_cluster", "cluster")
-    from pyhrf_parallel.runs.remote import Cluster, RemoteRun
+    from pyhrf_parallel.runs.remote import Cluster, RemoteRunDirectory
 
     cluster = stack.enter_context(Cluster(settings))
-    return RemoteRun(cluster, cluster.path(remote_path))
+    return RemoteRunDirectory(cluster, cluster.path(remote_path))
 
 
 def _as_objects(graph: JobGraph) -> tuple[Any, list[Any], list[tuple[Any, Any]], Any]:

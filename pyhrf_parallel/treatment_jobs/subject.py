@@ -17,7 +17,7 @@ from pyhrf_parallel.errors import (
     TreatmentError,
 )
 from pyhrf_parallel.files import private_directory
-from pyhrf_parallel.runs.here import RunHere
+from pyhrf_parallel.runs.here import LocalRunDirectory
 from pyhrf_parallel.treatment_jobs.graph import (
     ARCHIVE,
     CONFIG,
@@ -40,7 +40,7 @@ from pyhrf_parallel.treatment_jobs.treatment import (
 )
 
 if TYPE_CHECKING:  # paramiko is needed on clusters only
-    from pyhrf_parallel.runs.remote import RemoteRun
+    from pyhrf_parallel.runs.remote import RemoteRunDirectory
 
 #: What analyses a region where nothing else is said, as in pyhrf.
 ESTIMATION_COMMAND = "pyhrf_jde_estim"
@@ -234,7 +234,10 @@ def _partner(image: Path) -> Path | None:
 
 
 def send_inputs(
-    staged: Staged, run: RunHere | RemoteRun, place: str, tmp: str | os.PathLike[str] | None = None
+    staged: Staged,
+    run: LocalRunDirectory | RemoteRunDirectory,
+    place: str,
+    tmp: str | os.PathLike[str] | None = None,
 ) -> None:
     """Send a treatment's files and its XML.
 
@@ -242,7 +245,7 @@ def send_inputs(
     ----------
     staged : Staged
         The treatment.
-    run : RunHere or RemoteRun
+    run : LocalRunDirectory or RemoteRunDirectory
         How files get there.
     place : str
         The directory there.

@@ -19,7 +19,7 @@ from pyhrf_parallel.engine.plan import Plan
 from pyhrf_parallel.errors import OptionError, TransferError, TreatmentError
 from pyhrf_parallel.extras import require
 from pyhrf_parallel.files import private_directory
-from pyhrf_parallel.runs.here import RunHere
+from pyhrf_parallel.runs.here import LocalRunDirectory
 from pyhrf_parallel.runs.manifests import new_run_id, prepare_memory, remember
 from pyhrf_parallel.runs.planning import make_plan, make_plan_here
 from pyhrf_parallel.runs.soma_config import with_resource
@@ -30,16 +30,16 @@ from pyhrf_parallel.treatment_jobs.checking import check_there
 from pyhrf_parallel.treatment_jobs.graph import CONFIG, RESULT, Description
 from pyhrf_parallel.treatment_jobs.ledger import result_ledger
 from pyhrf_parallel.treatment_jobs.outcome import Subject
-from pyhrf_parallel.treatment_jobs.preview import TreatmentPreview, preview
 from pyhrf_parallel.treatment_jobs.region_task import EstimateRegions
-from pyhrf_parallel.treatment_jobs.stages import ask_for_memory, make_stage
 from pyhrf_parallel.treatment_jobs.subject import send_inputs, stage
+from pyhrf_parallel.treatment_jobs.task_groups import ask_for_memory, make_task_group
 from pyhrf_parallel.treatment_jobs.treatment import ChecksItself, LabelsResults, Treatment
+from pyhrf_parallel.treatment_jobs.treatment_preview import TreatmentPreview, preview
 from pyhrf_parallel.treatment_jobs.treatment_run import TREATMENTS, TreatmentRun
 from pyhrf_parallel.worker.process import PAYLOAD
 
 if TYPE_CHECKING:  # paramiko is needed on clusters only
-    from pyhrf_parallel.runs.remote import RemoteRun
+    from pyhrf_parallel.runs.remote import RemoteRunDirectory
 
 Paths = Mapping[str, str | os.PathLike[str]]
 ResultTransfer = Literal["auto", "scp", "sftp"]
@@ -134,11 +134,11 @@ class Submission:
                 _make_writable(path, undo)
             run = self._make_place(run_id, undo)
             check_there({s.name: s.check for s in self._staged if s.check}, run)
-            for staged, place in zip(self._staged, run.places, strict=True):
+            for staged, place in zip(self._staged, run.data_directories, strict=True):
                 send_inputs(staged, run, place)
             is_sent = self._is_sent(run)
-            described = self._describe(run.places, is_sent)
-            work = self._work(run.places)
+            described = self._describe(run.data_directories, is_sent)
+            work = self._work(run.data_directories)
             write_payload(directory / PAYLOAD, work, for_here=self._is_here)
             run.begin(self._plan(described), directory / PAYLOAD)
             manifest = describe_run(
@@ -153,11 +153,11 @@ class Submission:
         paths = self._request.remote_paths or {}
         return [os.fspath(paths[s.name]) if s.name in paths else "" for s in self._staged]
 
-    def _make_place(self, run_id: str, undo: ExitStack) -> RunHere | RemoteRun:
+    def _make_place(self, run_id: str, undo: ExitStack) -> LocalRunDirectory | RemoteRunDirectory:
         places = self._remote_paths()
-        run: RunHere | RemoteRun
+        run: LocalRunDirectory | RemoteRunDirectory
         if self._is_here:
-            run = RunHere.prepare(
+            run = LocalRunDirectory.prepare(
                 run_id,
                 "local_basic",
                 [p and os.path.abspath(p) for p in places],  # noqa: PTH100
@@ -191,11 +191,11 @@ class Submission:
     def _plan(self, described: Sequence[Description]) -> Plan:
         plan = self._base
         share = max(1, plan.jobs // len(described))
-        stages, start = [], 0
+        groups, start = [], 0
         for what in described:
-            stages.append(make_stage(what, start, share, self._request.rois_per_job))
+            groups.append(make_task_group(what, start, share, self._request.rois_per_job))
             start += len(what.regions)
-        return ask_for_memory(plan, stages, [s.roi_bytes for s in self._staged])
+        return ask_for_memory(plan, groups, [s.roi_bytes for s in self._staged])
 
     def _describe(self, places: Sequence[str], is_sent: bool) -> list[Description]:
         return [
@@ -222,10 +222,10 @@ class Submission:
             start += len(s.regions)
         return subjects
 
-    def _is_sent(self, run: RunHere | RemoteRun) -> bool:
+    def _is_sent(self, run: LocalRunDirectory | RemoteRunDirectory) -> bool:
         """Decide whether the cluster brings the results here."""
         asked = self._request.result_transfer
-        if isinstance(run, RunHere) or asked == "sftp":
+        if isinstance(run, LocalRunDirectory) or asked == "sftp":
             return False
         if any(s.output for s in self._staged):
             if asked == "scp":
@@ -251,7 +251,7 @@ def _dumps(treatments: Mapping[str, Treatment]) -> bytes:
     return content
 
 
-def _can_reach(run: RemoteRun, address: str, directory: Path) -> bool:
+def _can_reach(run: RemoteRunDirectory, address: str, directory: Path) -> bool:
     # A file that is only here: another machine may have the same directory.
     mark = directory / f".pyhrf_parallel-{secrets.token_hex(8)}"
     mark.touch()

@@ -17,7 +17,7 @@ from pyhrf_parallel.compressing import (
     packed,
     unpacked,
 )
-from pyhrf_parallel.engine.plan import State
+from pyhrf_parallel.engine.plan import EngineState
 from pyhrf_parallel.engine.step import DONE
 from pyhrf_parallel.errors import (
     RunNotFoundError,
@@ -71,7 +71,7 @@ class TreatmentRun(Run):
         """The treatments."""
         return [Subject(**values) for values in self.manifest.treatments]
 
-    def _is_over(self, state: State | None, settled: int) -> bool:  # noqa: ARG002
+    def _is_over(self, state: EngineState | None, settled: int) -> bool:  # noqa: ARG002
         # After the last region, results are still to be merged.
         return state is not None and state.phase in ("done", "failed")
 
@@ -170,7 +170,7 @@ class TreatmentRun(Run):
         return treatments
 
     def _collect(
-        self, number: int, subject: Subject, state: State, progress: ProgressOption
+        self, number: int, subject: Subject, state: EngineState, progress: ProgressOption
     ) -> Collected:
         found = Collected(subject, problem=_problem(state, subject))
         indices = range(subject.start, subject.start + len(subject.roi_ids))
@@ -323,7 +323,7 @@ def _read_unchanged(path: Path, sha256: str) -> bytes:
     return content
 
 
-def _problem(state: State, subject: Subject) -> str:
+def _problem(state: EngineState, subject: Subject) -> str:
     """Return why a treatment ended early; empty if it did not."""
     if state.phase == "cancelled":
         return "the run was cancelled"

@@ -20,7 +20,7 @@ from pyhrf_parallel.commands.main import main
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.runs import ssh
 from pyhrf_parallel.runs.remote import Cluster
-from pyhrf_parallel.runs.sftp import RemoteFiles
+from pyhrf_parallel.runs.sftp import SFTPFiles
 from tests.cluster.one_node import OneNode
 
 pytestmark = pytest.mark.cluster
@@ -33,7 +33,7 @@ def there(client_home: Path) -> Iterator[Cluster]:
 
 
 def read(cluster: Cluster, path: Path, position: int = 0) -> bytes:
-    return b"".join(RemoteFiles(cluster).pieces(str(path), position))
+    return b"".join(SFTPFiles(cluster).pieces(str(path), position))
 
 
 class TestReading:
@@ -51,7 +51,7 @@ class TestReading:
             file.truncate(200_000_000)
         began = time.monotonic()
         tracemalloc.start()
-        sizes = [len(piece) for piece in RemoteFiles(there).pieces(str(tmp_path / "x"))]
+        sizes = [len(piece) for piece in SFTPFiles(there).pieces(str(tmp_path / "x"))]
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert sum(sizes) == 200_000_000
@@ -63,7 +63,7 @@ class TestReading:
     ) -> None:
         content = os.urandom(10_000_000)
         (tmp_path / "x").write_bytes(content)
-        pieces = RemoteFiles(there).pieces(str(tmp_path / "x"))
+        pieces = SFTPFiles(there).pieces(str(tmp_path / "x"))
         got = [next(pieces)]
         send(signal.SIGKILL, sessions(cluster))
         assert b"".join(got + list(pieces)) == content
@@ -89,7 +89,7 @@ class TestReading:
         with (tmp_path / "x").open("wb") as file:
             file.truncate(60_000_000)
         for progress, shown in ((True, True), (False, False), (None, False)):
-            RemoteFiles(there).get(str(tmp_path / "x"), tmp_path / f"{progress}", progress)
+            SFTPFiles(there).get(str(tmp_path / "x"), tmp_path / f"{progress}", progress)
             assert ("60.0M/60.0M" in capsys.readouterr().err) == shown
 
 
@@ -171,7 +171,7 @@ def full_disk(cluster: OneNode) -> Iterator[Path]:
 
 
 def test_what_a_server_calls_failure(there: Cluster, full_disk: Path, tmp_path: Path) -> None:
-    files = RemoteFiles(there)
+    files = SFTPFiles(there)
     (tmp_path / "x").write_bytes(bytes(2_000_000))
     target = f"{full_disk}/y"
     actions: list[Callable[[], None]] = [

@@ -134,7 +134,7 @@ class TestBeforehand:
             "merge_results: pyhrf_pack_results", "─► ... jde_r0040 (40 jobs)", "treatment 'b'",
         ):  # fmt: skip
             assert expected in told
-        assert len(preview.plan.stages) == 2
+        assert len(preview.plan.groups) == 2
         assert files(home) == []
 
     def test_jobs_for_a_workflow_of_ones_own(

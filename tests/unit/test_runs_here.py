@@ -24,7 +24,7 @@ from pyhrf_parallel import (
     submit_map,
 )
 from pyhrf_parallel.commands.main import main
-from pyhrf_parallel.engine.plan import PLAN
+from pyhrf_parallel.engine.plan import ENGINE_LOG, PLAN
 from pyhrf_parallel.runs import run as runs
 from pyhrf_parallel.runs.following import read_state
 from pyhrf_parallel.runs.manifests import list_runs
@@ -178,12 +178,29 @@ def test_an_engine_that_never_says_a_word(home: Path, monkeypatch: pytest.Monkey
         while state is None:
             state = read_state(run._connected())
         directory = Path(run.manifest.directory)
-        plan = (directory / PLAN).read_bytes()
-        (directory / PLAN).write_text("half a pl")
         os.kill(state.pid, signal.SIGKILL)
+        (directory / ENGINE_LOG).unlink()
+        (directory / ENGINE_LOG).mkdir()  # nowhere to say why it ends
         with pytest.raises(
             SubmissionError, match=r"ended 3 times without a word .*logs " + run.run_id
         ):
             run.results()
-        (directory / PLAN).write_bytes(plan)
+        run.clean()
+
+
+@pytest.mark.parametrize("content", ["half a pl", '{"format": 1}'])
+def test_an_engine_whose_plan_cannot_be_read(
+    home: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    monkeypatch.setattr(runs, "_REVIVAL", 0.2)
+    with submit_map(time.sleep, [(60,)]) as run:
+        while (state := read_state(run._connected())) is None:
+            time.sleep(0.01)
+        plan = Path(run.manifest.directory, PLAN)
+        before = plan.read_bytes()
+        plan.write_text(content)
+        os.kill(state.pid, signal.SIGKILL)
+        with pytest.raises(SubmissionError, match=r"plan.json (is damaged|was written by another)"):
+            run.results()
+        plan.write_bytes(before)
         run.clean()

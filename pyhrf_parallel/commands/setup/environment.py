@@ -231,9 +231,9 @@ class Environment:
             raise CommandError("\n".join([what, " ".join(map(self._short, argv)), *said]))
 
     def _send(self) -> None:
-        from pyhrf_parallel.runs.sftp import RemoteFiles
+        from pyhrf_parallel.runs.sftp import SFTPFiles
 
-        sftp, files = self._cluster.connection.sftp, RemoteFiles(self._cluster)
+        sftp, files = self._cluster.connection.sftp, SFTPFiles(self._cluster)
         with files.telling("packages did not get to", self._box):
             sftp.mkdir(self._box, 0o700)
         for name, content in self._files.items():

@@ -11,8 +11,8 @@ import pytest
 
 from pyhrf_parallel.engine import engine as engines
 from pyhrf_parallel.engine.engine import Engine, _describe_end
-from pyhrf_parallel.engine.plan import JobRow, Plan, Stage, State
-from pyhrf_parallel.engine.stages import Job, flattened
+from pyhrf_parallel.engine.group_progress import Job, flattened
+from pyhrf_parallel.engine.plan import EngineState, JobStatus, Plan, TaskGroup
 from pyhrf_parallel.tasks import Ledger
 from pyhrf_parallel.worker.claims import Claims
 from pyhrf_parallel.worker.record_files import RecordFile, RecordStream
@@ -27,7 +27,7 @@ class JobHere:
     """A job that runs one task at each look."""
 
     def __init__(self, job: Job, fates: Fates) -> None:
-        self.row = JobRow(job.name, "running", scheduler_id=job.file)
+        self.row = JobStatus(job.name, "running", scheduler_id=job.file)
         self._fates = fates
         self._cursor = Cursor(f"{job.file}.cursor")
         self._records = RecordFile(f"{job.file}.records")
@@ -79,7 +79,7 @@ class SchedulerHere:
     """Runs jobs in this process; `turn_to` changes the rows that it shows."""
 
     fates: Fates = field(default_factory=dict)
-    turn_to: Callable[[JobRow], JobRow] | None = None
+    turn_to: Callable[[JobStatus], JobStatus] | None = None
     rounds: list[list[Job]] = field(default_factory=list)
     cancelled: bool = False
 
@@ -89,7 +89,7 @@ class SchedulerHere:
         self._running = [JobHere(job, self.fates) for job in jobs]
         return len(self.rounds)
 
-    def look(self, number: int) -> list[JobRow]:
+    def look(self, number: int) -> list[JobStatus]:
         assert number == len(self.rounds)
         for job in self._running:
             if not job.row.has_ended and not self.turn_to and not self.cancelled:
@@ -131,7 +131,7 @@ def test_one_round_runs_all_tasks(jobs: int) -> None:
     scheduler = SchedulerHere()
     assert run(scheduler, 5, jobs) == dict.fromkeys(range(5), "returned")
     assert [len(jobs) for jobs in scheduler.rounds] == [jobs]
-    state = State.loads(Path("state.json").read_bytes())
+    state = EngineState.loads(Path("state.json").read_bytes())
     assert (state.phase, state.settled, state.failed) == ("done", 5, 0)
 
 
@@ -181,7 +181,7 @@ def test_an_engine_that_is_started_again_runs_the_rest_only() -> None:
 
 
 def test_a_job_that_is_refused() -> None:
-    def refuse(row: JobRow) -> JobRow:
+    def refuse(row: JobStatus) -> JobStatus:
         return replace(row, status="failed", scheduler_id=None, reason="no such queue")
 
     with pytest.raises(RuntimeError, match="refuses the job: no such queue"):
@@ -189,7 +189,7 @@ def test_a_job_that_is_refused() -> None:
 
 
 def test_jobs_that_end_before_they_run_a_task() -> None:
-    def fail(row: JobRow) -> JobRow:
+    def fail(row: JobStatus) -> JobStatus:
         Path(f"{row.scheduler_id}.log").write_text("no such interpreter\n")
         return replace(row, status="failed", exit_value=127)
 
@@ -200,7 +200,7 @@ def test_jobs_that_end_before_they_run_a_task() -> None:
 
 
 def test_a_job_that_can_never_start() -> None:
-    def wait(row: JobRow) -> JobRow:
+    def wait(row: JobStatus) -> JobStatus:
         return replace(row, status="queued", waits="PartitionConfig: asks for more than there is")
 
     with pytest.raises(RuntimeError, match=r"can never start: asks for more .*see mem"):
@@ -210,9 +210,9 @@ def test_a_job_that_can_never_start() -> None:
 def test_a_region_that_needs_more_memory_gets_a_job_with_more() -> None:
     place = Path("one")
     place.mkdir()
-    stage = Stage("one", 0, 3, str(place), [], [], ["0.pck", "1.pck", "2.pck"], ["one-0"])
+    group = TaskGroup("one", 0, 3, str(place), [], [], ["0.pck", "1.pck", "2.pck"], ["one-0"])
     scheduler = SchedulerHere({1: ["memory", "memory"]})
-    outcome = run(scheduler, 3, stages=[stage], retries=2, native=["--mem=100M"])
+    outcome = run(scheduler, 3, groups=[group], retries=2, native=["--mem=100M"])
     assert outcome == dict.fromkeys(range(3), "returned")
     asked = [[job.native for job in jobs] for jobs in scheduler.rounds]
     assert asked[0] == [["--mem=100M"]]
@@ -225,4 +225,4 @@ def test_a_region_that_needs_more_memory_gets_a_job_with_more() -> None:
     [(7, "status 7"), (-9, "SIGKILL"), (None, "nobody knows how")],
 )
 def test_the_end_of_a_job(exit_value: int | None, told: str) -> None:
-    assert told in _describe_end(JobRow("job", "failed", exit_value))
+    assert told in _describe_end(JobStatus("job", "failed", exit_value))

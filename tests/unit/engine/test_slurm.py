@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pyhrf_parallel.engine import slurm
-from pyhrf_parallel.engine.slurm import Commands, JobState, parse_jobs
+from pyhrf_parallel.engine.slurm import Commands, SlurmJob, parse_jobs
 
 WIDTHS = (20, 20, 12, 12, 80, 80, 12)
 SQUEUE = "--Format=JobID:20,State:20,exit_code:12,DerivedEC:12,Reason:80,BatchHost:80,RestartCnt:12"
@@ -34,26 +34,26 @@ class TestWords:
     @pytest.mark.parametrize(
         ("fields", "job"),
         [
-            ((1, "RUNNING", 0, 0, "None", "node1", 0), JobState("RUNNING", 0, "None", "node1")),
-            ((1, "PENDING", 0, 0, "Priority", "n/a", 0), JobState("PENDING", 0, "Priority", "n/a")),
+            ((1, "RUNNING", 0, 0, "None", "node1", 0), SlurmJob("RUNNING", 0, "None", "node1")),
+            ((1, "PENDING", 0, 0, "Priority", "n/a", 0), SlurmJob("PENDING", 0, "Priority", "n/a")),
             # a status is that of wait(): value times 256, or a signal, with 128 for a core
-            ((1, "FAILED", 1792, 0, "NonZeroExitCode", "n", 0), JobState("FAILED", 7, "NonZeroExitCode", "n")),
-            ((1, "FAILED", 9, 0, "JobLaunchFailure", "n", 0), JobState("FAILED", -9, "JobLaunchFailure", "n")),
-            ((1, "FAILED", 139, 0, "None", "n", 0), JobState("FAILED", -11, "None", "n")),
-            ((1, "TIMEOUT", 15, 0, "TimeLimit", "n", 0), JobState("TIMEOUT", -15, "TimeLimit", "n")),
+            ((1, "FAILED", 1792, 0, "NonZeroExitCode", "n", 0), SlurmJob("FAILED", 7, "NonZeroExitCode", "n")),
+            ((1, "FAILED", 9, 0, "JobLaunchFailure", "n", 0), SlurmJob("FAILED", -9, "JobLaunchFailure", "n")),
+            ((1, "FAILED", 139, 0, "None", "n", 0), SlurmJob("FAILED", -11, "None", "n")),
+            ((1, "TIMEOUT", 15, 0, "TimeLimit", "n", 0), SlurmJob("TIMEOUT", -15, "TimeLimit", "n")),
             # that of its steps, if the script's own is none
-            ((1, "COMPLETED", 0, 512, "None", "n", 0), JobState("COMPLETED", 2, "None", "n")),
-            ((1, "FAILED", 256, 512, "None", "n", 0), JobState("FAILED", 1, "None", "n")),
+            ((1, "COMPLETED", 0, 512, "None", "n", 0), SlurmJob("COMPLETED", 2, "None", "n")),
+            ((1, "FAILED", 256, 512, "None", "n", 0), SlurmJob("FAILED", 1, "None", "n")),
             # what it says of a step killed for its memory (SIG_OOM), and of one that never ended (NO_VAL)
-            ((1, "OUT_OF_MEMORY", 0, 253, "OutOfMemory", "n", 0), JobState("OUT_OF_MEMORY", -125, "OutOfMemory", "n")),
-            ((1, "NODE_FAIL", 0, -2, "NodeDown", "n", 0), JobState("NODE_FAIL", -126, "NodeDown", "n")),
+            ((1, "OUT_OF_MEMORY", 0, 253, "OutOfMemory", "n", 0), SlurmJob("OUT_OF_MEMORY", -125, "OutOfMemory", "n")),
+            ((1, "NODE_FAIL", 0, -2, "NodeDown", "n", 0), SlurmJob("NODE_FAIL", -126, "NodeDown", "n")),
             # nothing at all, in fields that may be empty
-            ((1, "COMPLETING", "", "", "", "", ""), JobState("COMPLETING", 0, "", "")),
-            ((1, "POWER_UP_NODE", 0, 0, "a reason of words", "n", 2), JobState("POWER_UP_NODE", 0, "a reason of words", "n", 2)),
-            ((4294967, "PENDING", 0, 0, "R" * 90, "h" * 79, 0), JobState("PENDING", 0, "R" * 80, "h" * 79)),
+            ((1, "COMPLETING", "", "", "", "", ""), SlurmJob("COMPLETING", 0, "", "")),
+            ((1, "POWER_UP_NODE", 0, 0, "a reason of words", "n", 2), SlurmJob("POWER_UP_NODE", 0, "a reason of words", "n", 2)),
+            ((4294967, "PENDING", 0, 0, "R" * 90, "h" * 79, 0), SlurmJob("PENDING", 0, "R" * 80, "h" * 79)),
         ],
     )  # fmt: skip
-    def test_a_job(self, fields: tuple[object, ...], job: JobState) -> None:
+    def test_a_job(self, fields: tuple[object, ...], job: SlurmJob) -> None:
         assert parse_jobs(line(*fields)) == {str(fields[0]): job}
 
     def test_several_jobs_and_lines_that_are_none(self) -> None:
@@ -65,21 +65,21 @@ class TestWords:
     @pytest.mark.parametrize(
         ("job", "row"),  # what the adapter asks for: the state, the signal, the exit value
         [
-            (JobState("RUNNING", 0, "", ""), ("RUNNING", 0, 0)),
-            (JobState("CONFIGURING", 0, "", ""), ("PENDING", 0, 0)),
-            (JobState("REQUEUE_HOLD", 0, "", ""), ("PENDING", 0, 0)),
-            (JobState("COMPLETING", 0, "", ""), ("RUNNING", 0, 0)),
-            (JobState("STOPPED", 0, "", ""), ("SUSPENDED", 0, 0)),
-            (JobState("A_NEW_ONE", 0, "", ""), ("A_NEW_ONE", 0, 0)),
-            (JobState("COMPLETED", 0, "", ""), ("COMPLETED", 0, 0)),
-            (JobState("FAILED", 7, "", ""), ("COMPLETED", 0, 7)),
-            (JobState("TIMEOUT", -15, "", ""), ("COMPLETED", 15, 143)),
+            (SlurmJob("RUNNING", 0, "", ""), ("RUNNING", 0, 0)),
+            (SlurmJob("CONFIGURING", 0, "", ""), ("PENDING", 0, 0)),
+            (SlurmJob("REQUEUE_HOLD", 0, "", ""), ("PENDING", 0, 0)),
+            (SlurmJob("COMPLETING", 0, "", ""), ("RUNNING", 0, 0)),
+            (SlurmJob("STOPPED", 0, "", ""), ("SUSPENDED", 0, 0)),
+            (SlurmJob("A_NEW_ONE", 0, "", ""), ("A_NEW_ONE", 0, 0)),
+            (SlurmJob("COMPLETED", 0, "", ""), ("COMPLETED", 0, 0)),
+            (SlurmJob("FAILED", 7, "", ""), ("COMPLETED", 0, 7)),
+            (SlurmJob("TIMEOUT", -15, "", ""), ("COMPLETED", 15, 143)),
             # never well, also when the status says so
-            (JobState("CANCELLED", 0, "", ""), ("COMPLETED", 0, 1)),
-            (JobState("NODE_FAIL", 0, "", ""), ("COMPLETED", 0, 1)),
+            (SlurmJob("CANCELLED", 0, "", ""), ("COMPLETED", 0, 1)),
+            (SlurmJob("NODE_FAIL", 0, "", ""), ("COMPLETED", 0, 1)),
         ],
     )
-    def test_what_the_adapter_gets(self, job: JobState, row: tuple[str, int, int]) -> None:
+    def test_what_the_adapter_gets(self, job: SlurmJob, row: tuple[str, int, int]) -> None:
         given = slurm.as_soma_row(job)
         assert (given["job_state"], given["Exit_status"], given["Return_code"]) == row
 
@@ -95,7 +95,7 @@ class TestWords:
         ],
     )
     def test_failures(self, state: str, reason: str, node: str, told: str) -> None:
-        assert JobState(state, 0, reason, node).failure == told
+        assert SlurmJob(state, 0, reason, node).failure == told
 
     @pytest.mark.parametrize(
         ("state", "restarts", "back", "blameless"),
@@ -110,7 +110,7 @@ class TestWords:
         ],
     )
     def test_whose_fault(self, state: str, restarts: int, back: bool, blameless: bool) -> None:
-        job = JobState(state, 0, "", "", restarts)
+        job = SlurmJob(state, 0, "", "", restarts)
         assert (job.is_back, job.is_blameless) == (back, blameless)
 
     def test_options(self) -> None:
@@ -138,7 +138,7 @@ class TestWords:
         [
             ("", "", False),
             ("MemoryError", "it failed on n1", False),
-            ("", JobState("OUT_OF_MEMORY", -9, "OutOfMemory", "n").failure, True),
+            ("", SlurmJob("OUT_OF_MEMORY", -9, "OutOfMemory", "n").failure, True),
             ("slurmstepd: error: Detected 1 oom_kill event in StepId=3.batch.", "it failed", True),
             ("slurmstepd: error: Job 3 exceeded memory limit (9 > 8), being killed", "", True),
         ],
@@ -281,11 +281,11 @@ class TestCommands:
         Path("one").write_text(line(1, "RUNNING", 0, 0, "None", "n1", 0))
         Path("two").write_text(line(2, "COMPLETED", 0, 0, "None", "n1", 0))
         commands = Commands(2)
-        assert commands.job("1") == JobState("RUNNING", 0, "None", "n1")
+        assert commands.job("1") == SlurmJob("RUNNING", 0, "None", "n1")
         clock.now += 1.9
         commands.job("1")
         assert calls.read_text() == f"--noheader --states=all --jobs=1 {SQUEUE}\n"
-        assert commands.job("2") == JobState("COMPLETED", 0, "None", "n1")  # asked for: it is new
+        assert commands.job("2") == SlurmJob("COMPLETED", 0, "None", "n1")  # asked for: it is new
         clock.now += 2.1
         commands.job("2")
         asked = [text.split()[2] for text in calls.read_text().splitlines()]
@@ -304,7 +304,7 @@ class TestCommands:
         known = commands.job("1")
         put("squeue", "echo 'squeue: error: Unable to contact slurm controller' >&2; exit 1")
         clock.now += 2
-        assert commands.job("1") == known == JobState("RUNNING", 0, "None", "n1")
+        assert commands.job("1") == known == SlurmJob("RUNNING", 0, "None", "n1")
         assert len(clock.pauses) == len(slurm._PAUSES)
 
     def test_jobs_that_slurm_has_forgotten(self, put: Callable[..., Path], clock: Any) -> None:

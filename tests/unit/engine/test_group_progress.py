@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from pyhrf_parallel.engine.plan import JobRow, Plan, Stage, Step
-from pyhrf_parallel.engine.stages import Job, StageRun, WholeMap, make_stages
+from pyhrf_parallel.engine.group_progress import GroupProgress, Job, WholeMap, make_progress
+from pyhrf_parallel.engine.plan import JobStatus, Plan, Step, TaskGroup
 from pyhrf_parallel.tasks import Ledger
 from pyhrf_parallel.worker.claims import Claims
 
 SPLIT, MERGE = Step("split", ["split"], native=["--mem=9G"]), Step("merge", ["merge"])
 SEND = Step("send", ["send"], needs_success=True)
-STAGE = Stage(
+GROUP = TaskGroup(
     "S", 2, 6, "place", [SPLIT], [MERGE, SEND], ["2.pck", "3.pck", "4.pck", "5.pck"], ["a", "b"]
 )
-PLAN = Plan(6, 2, stop_at_failure=False, native=["--mem=1G", "-x"], stages=[STAGE])
-MAP = replace(PLAN, stages=[])
-WELL, BADLY = JobRow("j", "done", 0, "1"), JobRow("j", "failed", 1, "1")
-NEVER = JobRow("j", "failed")  # given up, since one before it has failed
+PLAN = Plan(6, 2, stop_at_failure=False, native=["--mem=1G", "-x"], groups=[GROUP])
+MAP = replace(PLAN, groups=[])
+WELL, BADLY = JobStatus("j", "done", 0, "1"), JobStatus("j", "failed", 1, "1")
+NEVER = JobStatus("j", "failed")  # given up, since one before it has failed
 
 
 @pytest.fixture(autouse=True)
@@ -33,8 +33,8 @@ def ledger() -> Ledger:
     return Ledger(6, stop_at_failure=False)
 
 
-def stage(**changes: object) -> StageRun:
-    return StageRun(3, replace(STAGE, **changes), PLAN)  # type: ignore[arg-type]
+def group(**changes: object) -> GroupProgress:
+    return GroupProgress(3, replace(GROUP, **changes), PLAN)  # type: ignore[arg-type]
 
 
 def names(layers: list[list[Job]]) -> list[list[str]]:
@@ -53,15 +53,15 @@ def shares(layer: list[Job]) -> dict[str, list[int]]:
     return {job.name: tasks_of(job) for job in layer}
 
 
-def end(run: StageRun, step: Step, row: JobRow) -> None:
+def end(run: GroupProgress, step: Step, row: JobStatus) -> None:
     run.account(Job(step.name, f"3-{step.name}", [], [], step=step), row, "why")
 
 
-def test_a_plan_is_a_map_or_stages() -> None:
-    (whole,) = make_stages(MAP)
+def test_a_plan_is_a_map_or_groups() -> None:
+    (whole,) = make_progress(MAP)
     assert isinstance(whole, WholeMap)
-    runs = make_stages(replace(PLAN, stages=[STAGE, replace(STAGE, group="T")]))
-    assert [(run.group, getattr(run, "number", None)) for run in runs] == [("S", 0), ("T", 1)]
+    runs = make_progress(replace(PLAN, groups=[GROUP, replace(GROUP, name="T")]))
+    assert [(run.name, getattr(run, "number", None)) for run in runs] == [("S", 0), ("T", 1)]
 
 
 class TestMap:
@@ -94,23 +94,23 @@ class TestMap:
 class TestTasks:
     def test_shared_by_all_jobs(self, ledger: Ledger) -> None:
         ledger.note_returned(3)
-        (_, workers, _) = stage().layers(ledger, "r")
+        (_, workers, _) = group().layers(ledger, "r")
         assert [job.file for job in workers] == ["3-a-r", "3-b-r"]
         assert shares(workers) == {"a": [2, 4, 5], "b": []}
         assert all(job.native == PLAN.native and job.step is None for job in workers)
 
     def test_no_more_jobs_than_tasks(self, ledger: Ledger) -> None:
         ledger.note_returned(2, 3)
-        assert shares(stage().layers(ledger, "r")[1]) == {"a": [5]}
+        assert shares(group().layers(ledger, "r")[1]) == {"a": [5]}
 
     def test_jobs_with_tasks_of_their_own(self, ledger: Ledger) -> None:
-        run = stage(names=["a", "b", "c"], bounds=[3, 5, 6])
+        run = group(names=["a", "b", "c"], bounds=[3, 5, 6])
         assert shares(run.layers(ledger, "r")[1]) == {"a": [2], "b": [3, 4], "c": [5]}
         ledger.note_returned(2, 2)
         assert shares(run.layers(ledger, "s")[1]) == {"b": [4], "c": [5]}
 
     def test_those_that_need_more_memory_get_a_job_each(self, ledger: Ledger) -> None:
-        run = stage()
+        run = group()
         run.too_big |= {3: 1, 5: 2}
         workers = run.layers(ledger, "r")[1]
         assert [job.native[0] for job in workers] == [
@@ -119,22 +119,22 @@ class TestTasks:
         assert shares(workers) == {"a-1": [3], "a-3": [5], "a": [2, 4], "b": []}
 
     def test_those_of_a_job_with_tasks_of_its_own(self, ledger: Ledger) -> None:
-        run = stage(bounds=[5, 6])
+        run = group(bounds=[5, 6])
         run.too_big |= {2: 1, 3: 1}
         workers = run.layers(ledger, "r")[1]
         assert len({job.file for job in workers}) == 4
         assert shares(workers) == {"a-0": [2], "a-1": [3], "a": [4], "b": [5]}
 
     def test_files_are_of_no_other_job(self, ledger: Ledger) -> None:
-        runs = [stage(), replace(stage(), number=4)]
+        runs = [group(), replace(group(), number=4)]
         jobs = [job for run in runs for name in "rs" for job in run.layers(ledger, name)[1]]
         assert len({job.file for job in jobs}) == len(jobs) == 8
         assert len({job.claims for job in jobs}) == 4
 
     def test_what_a_killed_task_has_left(self) -> None:
-        run = stage()
+        run = group()
         Path("place").mkdir()
-        for name in STAGE.outputs:
+        for name in GROUP.outputs:
             Path("place", name).touch()
         run.discard(3)
         run.discard(3)  # it may have left nothing
@@ -143,19 +143,19 @@ class TestTasks:
 
 class TestSteps:
     def test_what_they_run(self, ledger: Ledger) -> None:
-        (split,), _, (merge,) = stage().layers(ledger, "r")
+        (split,), _, (merge,) = group().layers(ledger, "r")
         assert (split.file, split.step, split.native) == ("3-split", SPLIT, ["--mem=9G"])
         assert split.words[-4:] == [".", "3", "split", "3-split"]
         assert (merge.file, merge.native, merge.group) == ("3-merge", PLAN.native, "S")
 
     def test_one_after_the_other(self, ledger: Ledger) -> None:
-        run = stage(before=[SPLIT, MERGE], after=[SEND, Step("x", ["x"])])
+        run = group(before=[SPLIT, MERGE], after=[SEND, Step("x", ["x"])])
         assert names(run.layers(ledger, "r")) == [["split"], ["merge"], ["a", "b"], ["x"]]
         end(run, SPLIT, WELL)
         assert names(run.layers(ledger, "r")) == [["merge"], ["a", "b"], ["x"]]
 
     def test_one_that_needs_success_waits_for_the_tasks(self, ledger: Ledger) -> None:
-        run = stage()
+        run = group()
         assert names(run.layers(ledger, "r")) == [["split"], ["a", "b"], ["merge"]]
         ledger.note_returned(2, 4)  # those of others, 0 and 1, do not count
         assert names(run.layers(ledger, "r")) == [["merge"], ["send"]]
@@ -164,10 +164,10 @@ class TestSteps:
 
     def test_none_before_tasks_that_have_ended(self, ledger: Ledger) -> None:
         ledger.note_returned(2, 4)
-        assert names(stage(after=[MERGE]).layers(ledger, "r")) == [["merge"]]
+        assert names(group(after=[MERGE]).layers(ledger, "r")) == [["merge"]]
 
     def test_the_end(self, ledger: Ledger) -> None:
-        run = stage()
+        run = group()
         ledger.note_returned(2, 4)
         assert not run.has_tasks(ledger)
         for step in (MERGE, SEND):
@@ -176,20 +176,20 @@ class TestSteps:
         assert run.is_over(ledger)
 
     def test_the_end_without_what_needs_success(self, ledger: Ledger) -> None:
-        run = stage()
+        run = group()
         ledger.note_returned(2, 3)
         ledger.note_failed(5)
         end(run, MERGE, WELL)
         assert run.is_over(ledger)
 
     def test_one_before_the_tasks_that_fails(self, ledger: Ledger) -> None:
-        run = stage()
+        run = group()
         end(run, SPLIT, BADLY)
         assert run.problem == "job split failed: why"
         assert run.is_over(ledger)
 
     def test_one_after_the_tasks_may_fail_once(self, ledger: Ledger) -> None:
-        run = stage()
+        run = group()
         ledger.note_returned(2, 4)
         found = [run.left]
         end(run, MERGE, BADLY)
@@ -201,27 +201,27 @@ class TestSteps:
         assert found[0] != found[1] != found[2]  # the engine sees that there is news
 
     def test_one_that_was_given_up_has_not_failed(self, ledger: Ledger) -> None:
-        run = stage()
+        run = group()
         before = run.left
         end(run, SPLIT, NEVER)
         run.account(Job("a", "3-a-r", [], []), BADLY, "why")  # nor is a job of tasks a step
         assert (run.left, run.is_over(ledger)) == (before, False)
 
     def test_its_own_word_counts(self, ledger: Ledger) -> None:
-        run = stage()
+        run = group()
         Path("3-split.done").touch()
-        end(run, SPLIT, JobRow("split", "done", None, "1"))  # nobody knows how it has ended
+        end(run, SPLIT, JobStatus("split", "done", None, "1"))  # nobody knows how it has ended
         assert names(run.layers(ledger, "r")) == [["a", "b"], ["merge"]]
 
     def test_those_of_an_earlier_engine(self, ledger: Ledger) -> None:
-        for name in ("3-split.done", "4-merge.done"):  # the second is another stage's
+        for name in ("3-split.done", "4-merge.done"):  # the second is another group's
             Path(name).touch()
-        assert names(stage().layers(ledger, "r")) == [["a", "b"], ["merge"]]
+        assert names(group().layers(ledger, "r")) == [["a", "b"], ["merge"]]
 
     def test_those_after_tasks_that_are_run_again(self, ledger: Ledger) -> None:
         for name in ("3-split.done", "3-merge.done", "3-send.done"):
             Path(name).touch()
-        run = stage()
+        run = group()
         ledger.note_returned(2, 4)
         run.reopen(ledger)
         assert run.is_over(ledger)  # nothing is run again

@@ -33,17 +33,17 @@ class TreatmentPreview:
     def __str__(self) -> str:
         """Say what would happen."""
         lines = [f"On {self.where}:"]
-        for (name, files), stage in zip(self.files.items(), self.plan.stages, strict=True):
-            lines.append(f"treatment {name!r}, in {stage.place}:")
+        for (name, files), group in zip(self.files.items(), self.plan.groups, strict=True):
+            lines.append(f"treatment {name!r}, in {group.directory}:")
             lines += [f"  send {file}, {size:,} bytes" for file, size in files.items()]
-            regions = stage.stop - stage.start
+            regions = group.stop - group.start
             lines.append(f"  submit to {self.plan.scheduler}:")
-            lines += [f"    {_row(s.name, s.native, s.command, self.plan)}" for s in stage.before]
-            names = stage.names[0] + (f" ... {stage.names[-1]}" if len(stage.names) > 1 else "")
+            lines += [f"    {_row(s.name, s.native, s.command, self.plan)}" for s in group.before]
+            names = group.names[0] + (f" ... {group.names[-1]}" if len(group.names) > 1 else "")
             command = self.graphs[name].jobs[1].command
-            what = f"{len(stage.names)} job(s) for {regions} region(s), each: {shlex.join(command)}"
+            what = f"{len(group.names)} job(s) for {regions} region(s), each: {shlex.join(command)}"
             lines.append(f"    {names}{_options(self.plan.native)}: {what}")
-            lines += [f"    {_row(s.name, s.native, s.command, self.plan)}" for s in stage.after]
+            lines += [f"    {_row(s.name, s.native, s.command, self.plan)}" for s in group.after]
             lines += [f"  {line}" for line in str(self.graphs[name]).splitlines()]
         return "\n".join(lines)
 

@@ -1,11 +1,11 @@
-"""A treatment as a stage of a run: its steps, and which job takes which regions."""
+"""A treatment as a task group of a run: its steps, and which job takes which regions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pyhrf_parallel.engine.plan import Plan, Stage, Step
+from pyhrf_parallel.engine.plan import Plan, Step, TaskGroup
 from pyhrf_parallel.treatment_jobs.graph import (
     BRING_BACK,
     CLEAN,
@@ -24,8 +24,10 @@ from pyhrf_parallel.treatment_jobs.graph import (
 _BASE_MB, _COPIES = 1000, 16
 
 
-def make_stage(what: Description, start: int, jobs: int, rois_per_job: int | None) -> Stage:
-    """Return the stage of a treatment.
+def make_task_group(
+    what: Description, start: int, jobs: int, rois_per_job: int | None
+) -> TaskGroup:
+    """Return the task group of a treatment.
 
     Parameters
     ----------
@@ -45,7 +47,7 @@ def make_stage(what: Description, start: int, jobs: int, rois_per_job: int | Non
         firsts = range(0, n, rois_per_job)
         names = [REGION.format(ids[first]) for first in firsts]
         bounds = [start + min(n, first + rois_per_job) for first in firsts]
-    return Stage(
+    return TaskGroup(
         what.label, start, start + n, what.place,
         [Step(SPLIT, split_command(what))],
         [Step(MERGE, merge_command(), takes_outputs=True), *_last(what)],
@@ -76,17 +78,17 @@ def with_memory(native: Sequence[str], megabytes: int) -> list[str]:
 
 
 def ask_for_memory(
-    plan: Plan, stages: Sequence[Stage], roi_bytes: Sequence[list[int] | None]
+    plan: Plan, groups: Sequence[TaskGroup], roi_bytes: Sequence[list[int] | None]
 ) -> Plan:
     """Ask for memory by the sizes of the regions, where nobody else has said how much."""
     known = [sizes for sizes in roi_bytes if sizes]
     if plan.scheduler != "slurm" or any(map(_is_memory, plan.native)) or not known:
-        return replace(plan, stages=list(stages))
+        return replace(plan, groups=list(groups))
     biggest = max(max(sizes) for sizes in known)
     native = with_memory(plan.native, _BASE_MB + _COPIES * biggest // 10**6)
     grown = []
-    for stage, sizes in zip(stages, roi_bytes, strict=True):
+    for group, sizes in zip(groups, roi_bytes, strict=True):
         # It holds all regions, and the images that they are made of.
         split = with_memory(plan.native, _BASE_MB + 3 * sum(sizes or [biggest]) // 10**6)
-        grown.append(replace(stage, before=[replace(s, native=split) for s in stage.before]))
-    return replace(plan, native=native, stages=grown)
+        grown.append(replace(group, before=[replace(s, native=split) for s in group.before]))
+    return replace(plan, native=native, groups=grown)

@@ -1,4 +1,4 @@
-"""What is still to be run of a plan, as jobs: the tasks of a map, or stages with steps around them."""
+"""What is still to be run of a plan, as jobs: the tasks of a map, or groups of tasks with steps around them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pyhrf_parallel.engine import slurm, step
-from pyhrf_parallel.engine.plan import JobRow, Plan, Stage, Step
+from pyhrf_parallel.engine.plan import JobStatus, Plan, Step, TaskGroup
 from pyhrf_parallel.tasks import Ledger
 from pyhrf_parallel.worker.claims import Claims
 from pyhrf_parallel.worker.process import CLAIMS, command, python_command
@@ -29,7 +29,7 @@ class Job:
     native : list of str
         Options for the scheduler.
     group : str
-        Its stage's.
+        Its task group's name.
     step : Step or None
         What it runs if these are no tasks.
     claims : str
@@ -49,7 +49,7 @@ class WholeMap:
     """All tasks, shared by as many jobs as the plan says."""
 
     problem = ""
-    group = ""
+    name = ""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -75,7 +75,7 @@ class WholeMap:
         native = self._plan.native
         return [[Job(name, name, command(".", name), native, claims=CLAIMS) for name in names]]
 
-    def account(self, job: Job, row: JobRow, why: str) -> None:
+    def account(self, job: Job, row: JobStatus, why: str) -> None:
         """Take in how a step has ended: there are none."""
 
     def reopen(self, ledger: Ledger) -> None:
@@ -86,11 +86,11 @@ class WholeMap:
 
 
 @dataclass
-class StageRun:
-    """A stage: its steps before, its tasks, its steps after them."""
+class GroupProgress:
+    """A group of tasks: its steps before, its tasks, its steps after them."""
 
     number: int
-    stage: Stage
+    group: TaskGroup
     plan: Plan
     #: Why it ended early.
     problem: str = ""
@@ -99,14 +99,14 @@ class StageRun:
     _failed: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        steps = [*self.stage.before, *self.stage.after]
+        steps = [*self.group.before, *self.group.after]
         # An earlier engine of the same run may have run some.
         self._done = {s.name for s in steps if Path(self._file(s) + step.DONE).exists()}
 
     @property
-    def group(self) -> str:
+    def name(self) -> str:
         """The name of all its jobs together."""
-        return self.stage.group
+        return self.group.name
 
     @property
     def left(self) -> tuple[object, ...]:
@@ -124,47 +124,47 @@ class StageRun:
     def layers(self, ledger: Ledger, round_name: str) -> list[list[Job]]:
         """Return what is left to run: jobs in layers, each to run after the one before."""
         tasks = self._pending(ledger)
-        before = [self._step(s) for s in self.stage.before if s.name not in self._done]
+        before = [self._step(s) for s in self.group.before if s.name not in self._done]
         after = [self._step(s) for s in self._left_after(ledger)]
         workers = [self._workers(tasks, round_name)] if tasks else []
         return [*([job] for job in before if tasks), *workers, *([job] for job in after)]
 
     def discard(self, index: int) -> None:
         """Remove what a task has left that was killed: it may be half a file."""
-        output = self.stage.outputs[index - self.stage.start]
-        Path(self.stage.place, output).unlink(missing_ok=True)
+        output = self.group.outputs[index - self.group.start]
+        Path(self.group.directory, output).unlink(missing_ok=True)
 
     def reopen(self, ledger: Ledger) -> None:
         """Do again what comes after the tasks, if some of them are."""
         if self.is_over(ledger):
             return
-        for one in self.stage.after:
+        for one in self.group.after:
             Path(self._file(one) + step.DONE).unlink(missing_ok=True)
             self._done.discard(one.name)
 
-    def account(self, job: Job, row: JobRow, why: str) -> None:
+    def account(self, job: Job, row: JobStatus, why: str) -> None:
         """Take in how a step has ended."""
         if job.step is None or not row.ran:  # not run, because of another job
             return
         # The step's own word counts: soma-workflow may say of a short job that it has ended, and not how.
         if row.exit_value == 0 or Path(job.file + step.DONE).exists():
             self._done.add(job.step.name)
-        elif job.step in self.stage.before or job.step.name in self._failed:
+        elif job.step in self.group.before or job.step.name in self._failed:
             self.problem = f"job {job.name} failed: {why}"
         else:  # its node may have died; what it works on is there
             self._failed.append(job.step.name)
 
     def _left_after(self, ledger: Ledger) -> list[Step]:
         """Return the steps after the tasks that are not done, and may be."""
-        left = [s for s in self.stage.after if s.name not in self._done]
+        left = [s for s in self.group.after if s.name not in self._done]
         if not any(s.needs_success for s in left):
             return left
         # What becomes of the tasks is known in a later round.
-        succeeded = all(map(ledger.has_returned, range(self.stage.start, self.stage.stop)))
+        succeeded = all(map(ledger.has_returned, range(self.group.start, self.group.stop)))
         return [s for s in left if succeeded or not s.needs_success]
 
     def _pending(self, ledger: Ledger) -> list[tuple[int, int]]:
-        start, stop = self.stage.start, self.stage.stop
+        start, stop = self.group.start, self.group.stop
         ranges = ((max(a, start), min(b, stop)) for a, b in ledger.pending())
         return [(a, b) for a, b in ranges if a < b]
 
@@ -174,7 +174,7 @@ class StageRun:
     def _step(self, one: Step) -> Job:
         words = python_command(step.__name__, ".", self.number, one.name, self._file(one))
         native = self.plan.native if one.native is None else one.native
-        return Job(one.name, self._file(one), words, native, self.group, one)
+        return Job(one.name, self._file(one), words, native, self.name, one)
 
     def _workers(self, ranges: list[tuple[int, int]], round_name: str) -> list[Job]:
         """Return the jobs of the tasks; those that need more memory get one each."""
@@ -183,20 +183,20 @@ class StageRun:
         shared = [index for index in pending if index not in self.too_big]
         jobs = [
             self._worker(
-                f"{self._job_of(index)}-{index - self.stage.start}",  # the job itself has the others
+                f"{self._job_of(index)}-{index - self.group.start}",  # the job itself has the others
                 [(index, index + 1)],
                 round_name,
                 self.too_big[index],
             )
             for index in alone
         ]
-        if self.stage.bounds is not None:
+        if self.group.bounds is not None:
             return jobs + [
                 self._worker(name, own, round_name) for name, own in self._bounded(shared)
             ]
         if not shared:
             return jobs
-        names = self.stage.names[: len(shared)]
+        names = self.group.names[: len(shared)]
         claims = f"{CLAIMS}-{self.number}-{round_name}"
         Claims.create(claims, _as_ranges(shared), len(names))
         return jobs + [self._job(name, claims, round_name) for name in names]
@@ -209,7 +209,7 @@ class StageRun:
 
     def _job_of(self, index: int) -> str:
         """Return the name of the job that a task belongs to; of the first one if all jobs share them."""
-        return self.stage.names[bisect.bisect_right(self.stage.bounds or [], index)]
+        return self.group.names[bisect.bisect_right(self.group.bounds or [], index)]
 
     def _worker(
         self, name: str, ranges: list[tuple[int, int]], round_name: str, doublings: int = 0
@@ -221,18 +221,18 @@ class StageRun:
     def _job(self, name: str, claims: str, round_name: str, doublings: int = 0) -> Job:
         file = f"{self.number}-{name}-{round_name}"
         native = slurm.with_more_memory(self.plan.native, 2**doublings)
-        return Job(name, file, command(".", file, claims), native, self.group, claims=claims)
+        return Job(name, file, command(".", file, claims), native, self.name, claims=claims)
 
 
-def make_stages(plan: Plan) -> list[WholeMap] | list[StageRun]:
+def make_progress(plan: Plan) -> list[WholeMap] | list[GroupProgress]:
     """Return what a plan consists of."""
-    if not plan.stages:
+    if not plan.groups:
         return [WholeMap(plan)]
-    return [StageRun(number, stage, plan) for number, stage in enumerate(plan.stages)]
+    return [GroupProgress(number, group, plan) for number, group in enumerate(plan.groups)]
 
 
 def flattened(layered: Sequence[Sequence[Sequence[Job]]]) -> list[Job]:
-    """Return the jobs of several stages, each in layers, one after the other."""
+    """Return the jobs of several groups, each in layers, one after the other."""
     return [job for layers in layered for layer in layers for job in layer]
 
 
