@@ -14,23 +14,18 @@ from pyhrf_parallel.version import __version__
 TYPE_CHECKING = bool()  # noqa: UP018
 if TYPE_CHECKING:
     from pyhrf_parallel.errors import (
-        ArgumentMismatchError,
-        ArgumentTypeError,
+        ArgumentError,
         BackendUnavailableError,
-        ClusterConnectionError,
+        ClusterError,
         ConfigurationError,
         NotShippableError,
-        OptionError,
         ParallelError,
         RemoteException,
         RunNotFoundError,
-        SubmissionError,
         TaskLostError,
         TransferError,
         TreatmentDataError,
         TreatmentError,
-        UnknownModeError,
-        UnsafePlaceError,
     )
     from pyhrf_parallel.functions import dump_func, merge_default_kwargs
     from pyhrf_parallel.mapping import remote_map, remote_map_marshal
@@ -45,25 +40,20 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "ArgumentMismatchError",
-    "ArgumentTypeError",
+    "ArgumentError",
     "BackendUnavailableError",
-    "ClusterConnectionError",
+    "ClusterError",
     "ConfigurationError",
     "MapRun",
     "NotShippableError",
-    "OptionError",
     "ParallelError",
     "RemoteException",
     "RunNotFoundError",
-    "SubmissionError",
     "TaskLostError",
     "TransferError",
     "TreatmentDataError",
     "TreatmentError",
     "TreatmentRun",
-    "UnknownModeError",
-    "UnsafePlaceError",
     "__version__",
     "dump_func",
     "merge_default_kwargs",

@@ -9,24 +9,15 @@ class ParallelError(Exception):
     """Base class of all errors of this package."""
 
 
+class ArgumentError(ParallelError, TypeError, ValueError, AssertionError):
+    """The function, or a list of arguments, is not as documented (an AssertionError in pyhrf)."""
+
+
 class ConfigurationError(ParallelError, ValueError):
-    """The configuration file or mapping has a value that cannot be used."""
+    """A mode, an option or a setting cannot be used: of a call, of a configuration file, or of the account.
 
-
-class OptionError(ParallelError, ValueError):
-    """A keyword option has a value that the chosen mode cannot honour."""
-
-
-class UnknownModeError(ParallelError, ValueError):
-    """There is no execution mode of that name."""
-
-
-class ArgumentMismatchError(ParallelError, ValueError, AssertionError):
-    """`largs` and `lkwargs` do not have the same length (an AssertionError in pyhrf)."""
-
-
-class ArgumentTypeError(ParallelError, TypeError):
-    """The function or an item of `largs` or `lkwargs` is not of the documented type."""
+    That a directory can be written to by others is an error of this kind, too: nothing is loaded from there.
+    """
 
 
 class NotShippableError(ParallelError, TypeError):
@@ -37,36 +28,22 @@ class BackendUnavailableError(ParallelError, ImportError):
     """An optional dependency of the chosen mode is not installed."""
 
 
-class ClusterConnectionError(ParallelError):
-    """The cluster cannot be reached, or the connection was lost."""
+class ClusterError(ParallelError):
+    """Jobs cannot be run: the cluster, or the engine on this machine, cannot be reached or does not do it.
 
-
-class NoFilesError(ClusterConnectionError):
-    """The cluster lets the user log in, but gives no access to files by SFTP."""
-
-
-class TreatmentDataError(ParallelError, ValueError):
-    """The data of a treatment cannot be analysed as they are; the message names the file."""
-
-
-class TreatmentError(ParallelError):
-    """A treatment failed.
-
-    The message names the treatment, its regions or jobs that failed, and what was not run because of it;
-    ``__cause__`` is the first failure.
+    Attributes
+    ----------
+    transient : bool
+        Whether the connection is what failed: trying again can help, and a run that was submitted goes on.
     """
 
-
-class RunNotFoundError(ParallelError, LookupError):
-    """There is no run of that name."""
-
-
-class UnsafePlaceError(ParallelError, PermissionError):
-    """Other users could replace what would be read from, or written to, a directory."""
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
 
 
-class TransferError(ParallelError):
-    """A file could not be written, or did not get to the cluster or back.
+class TransferError(ClusterError):
+    """A file could not be written, is damaged, or did not get to the cluster or back.
 
     Attributes
     ----------
@@ -81,18 +58,20 @@ class TransferError(ParallelError):
         self.reason = reason
 
 
-class SubmissionError(ParallelError):
-    """Jobs could not be started.
+class RunNotFoundError(ParallelError, LookupError):
+    """There is no run of that name."""
 
-    Attributes
-    ----------
-    transient : bool
-        Whether trying again can help.
+
+class TreatmentError(ParallelError):
+    """A treatment failed.
+
+    The message names the treatment, its regions or jobs that failed, and what was not run because of it;
+    ``__cause__`` is the first failure.
     """
 
-    def __init__(self, message: str, *, transient: bool = False) -> None:
-        super().__init__(message)
-        self.transient = transient
+
+class TreatmentDataError(TreatmentError, ValueError):
+    """The data of a treatment cannot be analysed as they are; the message names the file."""
 
 
 class RemoteException(ParallelError):  # noqa: N818  (the original's name)

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from pyhrf_parallel.errors import UnsafePlaceError
+from pyhrf_parallel.errors import ConfigurationError
 from pyhrf_parallel.places import check_place
 
 _OTHER_TEMPORARY = "/var/tmp"  # noqa: S108  (a directory of its own is made in it)
@@ -58,7 +58,7 @@ def private_directory(parent: str | None = None) -> Iterator[Path]:
 
     Raises
     ------
-    UnsafePlaceError
+    ConfigurationError
         If others could put one of theirs in its place.
     """
     with _one_interrupt() as interrupt:
@@ -81,7 +81,7 @@ def _make_temporary(parent: str | None) -> Path:
     if not chosen:
         try:
             check_place(Path(tempfile.gettempdir()))
-        except UnsafePlaceError:  # as in some containers
+        except ConfigurationError:  # as in some containers
             parent = _OTHER_TEMPORARY
     return Path(tempfile.mkdtemp(prefix="pyhrf_parallel_", dir=parent)).absolute()
 

@@ -10,9 +10,9 @@ from typing import Any
 from pyhrf_parallel.backends.base import Backend
 from pyhrf_parallel.configuration import ConfigSource, Configuration, load_configuration
 from pyhrf_parallel.errors import (
+    ConfigurationError,
     RemoteException,
     TaskLostError,
-    UnknownModeError,
 )
 from pyhrf_parallel.functions import MarshalledFunction
 from pyhrf_parallel.progress import ProgressOption, reporting
@@ -102,13 +102,13 @@ def remote_map(
         itself, with a note that names the task.
     TaskLostError
         If the process of a task died (a RemoteException, in every mode but serial).
-    ArgumentTypeError, ArgumentMismatchError, UnknownModeError, OptionError, ConfigurationError
+    ArgumentError, ConfigurationError
         For wrong use, before any task runs.
     NotShippableError
         If the function or an argument cannot travel to a worker, before any task runs.
     BackendUnavailableError
         If the mode needs a package that is not installed.
-    ClusterConnectionError, TransferError, SubmissionError
+    ClusterError, TransferError
         If the cluster cannot be reached, takes no files, or does not run jobs.
 
     Notes
@@ -212,7 +212,7 @@ def prepare(
 
 def _check_mode(mode: str) -> None:
     if mode not in MODES:
-        raise UnknownModeError(f"There is no mode {mode!r}; the modes are {', '.join(MODES)}")
+        raise ConfigurationError(f"There is no mode {mode!r}; the modes are {', '.join(MODES)}")
 
 
 def _run(

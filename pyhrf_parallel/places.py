@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pyhrf_parallel.errors import UnsafePlaceError
+from pyhrf_parallel.errors import ConfigurationError
 
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _ENTER = stat.S_IXGRP | stat.S_IXOTH
@@ -81,7 +81,7 @@ def check_place(path: str | os.PathLike[str], advice: str = "", files: Files | N
 
     Raises
     ------
-    UnsafePlaceError
+    ConfigurationError
         Naming the places on the way, and saying what to do.
     OSError
         If there is no such place.
@@ -92,14 +92,14 @@ def check_place(path: str | os.PathLike[str], advice: str = "", files: Files | N
     for step in _way(str(Path(path).absolute()), files):
         place, uid = step.path, step.status.uid
         if uid not in (account, 0) and (step.is_shared or not files.is_nobody(uid)):
-            raise UnsafePlaceError(
+            raise ConfigurationError(
                 f"{place} belongs to another user ({uid}), who could replace what is in {path}"
                 f"{_also(advice)}"
             )
         if step.is_reachable and _is_loose(step.status, files):
             loose.append((place, uid))
     if loose:
-        raise UnsafePlaceError(_explain(str(path), loose, account, advice))
+        raise ConfigurationError(_explain(str(path), loose, account, advice))
 
 
 class _Step(NamedTuple):

@@ -77,7 +77,7 @@ def submit_map(
 
     Raises
     ------
-    SubmissionError, TransferError, ClusterConnectionError
+    ClusterError, TransferError
         If the run cannot be started.
     Exception
         All that `remote_map` raises before a task runs.

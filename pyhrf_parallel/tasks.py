@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pyhrf_parallel.amounts import READERS, read_amount
 from pyhrf_parallel.errors import (
-    ArgumentMismatchError,
-    ArgumentTypeError,
+    ArgumentError,
     ConfigurationError,
-    OptionError,
     RemoteException,
 )
 
@@ -85,16 +83,14 @@ def pair_arguments(
 
     Raises
     ------
-    ArgumentTypeError
+    ArgumentError
         For a function that cannot be called, an item of `largs` that is not a tuple, an item of
         `lkwargs` that is no dict.
-    ArgumentMismatchError
+    ArgumentError
         For lists of different lengths.
     """
     if not callable(func):
-        raise ArgumentTypeError(
-            f"func must be callable, got {_short(func)} ({type(func).__name__})"
-        )
+        raise ArgumentError(f"func must be callable, got {_short(func)} ({type(func).__name__})")
     positional = _items("largs", largs)
     named = _items("lkwargs", lkwargs)
     if positional is None:
@@ -104,7 +100,7 @@ def pair_arguments(
     _check_items(positional, (tuple, list), "largs", "tuple", "[(x,) for x in items]")
     _check_items(named, (dict, Mapping), "lkwargs", "dict", "[{'name': x} for x in items]")
     if len(positional) != len(named):
-        raise ArgumentMismatchError(
+        raise ArgumentError(
             f"largs has {len(positional)} items but lkwargs has {len(named)}: "
             "each task takes one of both"
         )
@@ -115,7 +111,7 @@ def _items(name: str, values: Iterable[Any] | None) -> list[Any] | None:
     if values is None:
         return None
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
-        raise ArgumentTypeError(
+        raise ArgumentError(
             f"{name} must be a list with one item per task, got {_short(values)} "
             f"({type(values).__name__})"
         )
@@ -129,7 +125,7 @@ def _check_items(
     if all(issubclass(kind, accepted) for kind in set(map(type, items))):
         return
     index, item = next((i, v) for i, v in enumerate(items) if not isinstance(v, accepted))
-    raise ArgumentTypeError(
+    raise ArgumentError(
         f"{name}[{index}] must be a {wanted} with the arguments of one call, got {_short(item)} "
         f"({type(item).__name__}); did you mean {hint}?"
     )
@@ -156,17 +152,21 @@ def check_options(
 
     Raises
     ------
-    OptionError
+    ConfigurationError
         For one that no mode takes.
     """
     if on_error not in ("raise", "return"):
-        raise OptionError(f"on_error must be 'raise' or 'return', got {on_error!r}")
+        raise ConfigurationError(f"on_error must be 'raise' or 'return', got {on_error!r}")
     if n_jobs is not None and (not _is_integer(n_jobs) or n_jobs == 0):
-        raise OptionError(f"n_jobs must be a positive or negative integer, or None, got {n_jobs!r}")
+        raise ConfigurationError(
+            f"n_jobs must be a positive or negative integer, or None, got {n_jobs!r}"
+        )
     if not _is_integer(retries) or retries < 0:
-        raise OptionError(f"retries must be an integer from 0 on, got {retries!r}")
+        raise ConfigurationError(f"retries must be an integer from 0 on, got {retries!r}")
     if timeout is not None and not _is_duration(timeout):
-        raise OptionError(f"timeout must be a positive number of seconds, or None, got {timeout!r}")
+        raise ConfigurationError(
+            f"timeout must be a positive number of seconds, or None, got {timeout!r}"
+        )
     return Options(
         None if n_jobs is None else operator.index(n_jobs),  # plain numbers: they go into files
         "return" if on_error == "return" else "raise",

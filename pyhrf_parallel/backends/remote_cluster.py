@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.engine.plan import ENGINE_LOG, Plan
-from pyhrf_parallel.errors import ClusterConnectionError
+from pyhrf_parallel.errors import ClusterError
 from pyhrf_parallel.extras import require
 from pyhrf_parallel.files import private_directory
 from pyhrf_parallel.relaying import Relay
@@ -65,11 +65,11 @@ def _run_on_cluster(work: Work, outcomes: Outcomes, configuration: Configuration
     with start_run(work, configuration) as run:
         try:
             run.follow(outcomes)
-        except ClusterConnectionError as error:  # it goes on without us
-            error.add_note(f"The run goes on: pyhrf-parallel collect {run.run_id} -o FILE")
-            raise
-        except BaseException:  # Ctrl-C, too: whoever wants to leave it running submits it
-            run.clean()
+        except BaseException as error:  # Ctrl-C, too: whoever wants to leave it running submits it
+            if isinstance(error, ClusterError) and error.transient:
+                error.add_note(f"The run goes on: pyhrf-parallel collect {run.run_id} -o FILE")
+            else:
+                run.clean()
             raise
         run.clean()
 

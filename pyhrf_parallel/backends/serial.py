@@ -8,7 +8,7 @@ import traceback
 from typing import Any
 
 from pyhrf_parallel.configuration import Configuration
-from pyhrf_parallel.errors import OptionError, RemoteException
+from pyhrf_parallel.errors import ConfigurationError, RemoteException
 from pyhrf_parallel.tasks import Outcomes, Work
 
 _STRIDE = 0.01  # seconds of work between two reports of progress
@@ -22,7 +22,7 @@ class SerialBackend:
     def run(self, work: Work, outcomes: Outcomes, configuration: Configuration) -> None:  # noqa: ARG002
         """Run the tasks; see `Backend`."""
         if work.options.timeout is not None:
-            raise OptionError(
+            raise ConfigurationError(
                 "timeout= cannot be honoured in mode='serial': a task of this very process cannot be "
                 "stopped; use another mode"
             )

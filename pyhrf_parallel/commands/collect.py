@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pyhrf_parallel.commands import console
-from pyhrf_parallel.commands.console import CommandError
 from pyhrf_parallel.commands.finding import find
-from pyhrf_parallel.errors import RemoteException, SubmissionError
+from pyhrf_parallel.errors import ClusterError, RemoteException
 from pyhrf_parallel.files import write_then_rename
 from pyhrf_parallel.progress import reporting
 from pyhrf_parallel.tasks import Outcomes
@@ -127,21 +126,23 @@ def collect(
             run.clean()
     _report(run.run_id, outcomes, output, kept=kept, as_json=as_json)
     if problem:
-        raise CommandError(f"{problem} (run {run.run_id} was kept)")
+        raise click.ClickException(f"{problem} (run {run.run_id} was kept)")
     context.exit(0 if outcomes.settled == len(outcomes.values) and not outcomes.failed else 1)
 
 
 def _check(output: Path, *, force: bool) -> None:
     if output.exists() and not force:
-        raise CommandError(f"{output} exists; give --force to replace it")
+        raise click.ClickException(f"{output} exists; give --force to replace it")
     if not os.access(output.absolute().parent, os.W_OK):
-        raise CommandError(f"{output.absolute().parent} is no directory to write to")
+        raise click.ClickException(f"{output.absolute().parent} is no directory to write to")
 
 
 def _check_end(run: Run) -> None:
     """Refuse a run that is not over."""
     if not run.wait(timeout=0):
-        raise CommandError(f"run {run.run_id} is not over: pyhrf-parallel status {run.run_id}")
+        raise click.ClickException(
+            f"run {run.run_id} is not over: pyhrf-parallel status {run.run_id}"
+        )
 
 
 def _gather(run: MapRun) -> tuple[Outcomes, str]:
@@ -149,13 +150,10 @@ def _gather(run: MapRun) -> tuple[Outcomes, str]:
     manifest = run.manifest
     with _leaving_alone(run), reporting(None, manifest.tasks, manifest.function) as report:
         outcomes = Outcomes(run.work, report)
-        try:
-            run.follow(outcomes)
-        except SubmissionError as error:
-            if not outcomes.settled:
-                raise
-            return outcomes, str(error)
-    return outcomes, ""
+        problem = run.follow_to_end(outcomes)
+        if problem and not outcomes.settled:
+            raise ClusterError(problem)
+    return outcomes, problem
 
 
 def _values(outcomes: Outcomes, problem: str) -> list[Any]:
@@ -185,7 +183,9 @@ def _write(output: Path, values: list[Any], *, force: bool) -> None:
     try:
         write_then_rename(output, cloudpickle.dumps(values))
     except OSError as error:
-        raise CommandError(f"{output} cannot be written: {error.strerror or error}") from error
+        raise click.ClickException(
+            f"{output} cannot be written: {error.strerror or error}"
+        ) from error
 
 
 def _report(run_id: str, outcomes: Outcomes, output: Path, *, kept: bool, as_json: bool) -> None:

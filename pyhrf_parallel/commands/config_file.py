@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import click
+
 from pyhrf_parallel.account import home
-from pyhrf_parallel.commands.console import CommandError
 from pyhrf_parallel.configuration import ENVIRONMENT_VARIABLE, Configuration, load_configuration
 
 SECTION = "parallel-cluster"
@@ -117,7 +118,7 @@ def write(path: Path, text: str, expected: Configuration) -> None:
 
     Raises
     ------
-    CommandError
+    click.ClickException
         If it does not mean that, or cannot be written. The file is as it was then.
     """
     path = path.resolve()
@@ -126,7 +127,7 @@ def write(path: Path, text: str, expected: Configuration) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _create(new, text, path.stat().st_mode & 0o777 if path.exists() else 0o600)
         if load_configuration(new) != expected:
-            raise CommandError(
+            raise click.ClickException(
                 f"{path} has a form that this command cannot edit: do it by hand ({text})"
             )
         backup = path.with_name(f"{path.name}.bak")
@@ -134,7 +135,9 @@ def write(path: Path, text: str, expected: Configuration) -> None:
             shutil.copy2(path, backup)
         new.replace(path)
     except OSError as error:
-        raise CommandError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise click.ClickException(
+            f"{path} cannot be written: {error.strerror or error}"
+        ) from error
     finally:
         with suppress(OSError):
             new.unlink()

@@ -11,17 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from pyhrf_parallel.configuration import Configuration
-from pyhrf_parallel.errors import ParallelError
 from pyhrf_parallel.extras import require
 
 if TYPE_CHECKING:
     from pyhrf_parallel.runs.remote import Cluster
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class CommandError(ParallelError):
-    """A command cannot do what it was asked to do."""
 
 
 def json_option(function: F) -> F:
@@ -84,7 +79,7 @@ def confirm(question: str, *, yes: bool) -> None:
     ------
     click.UsageError
         If there is nobody to ask.
-    CommandError
+    click.ClickException
         If the answer is no.
     """
     if yes:
@@ -92,7 +87,7 @@ def confirm(question: str, *, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise click.UsageError("there is no terminal to ask on: give --yes if you are sure")
     if not click.confirm(question, err=True):
-        raise CommandError("nothing was changed")
+        raise click.ClickException("nothing was changed")
 
 
 def connect(settings: Configuration) -> Cluster:
@@ -100,8 +95,8 @@ def connect(settings: Configuration) -> Cluster:
 
     Raises
     ------
-    ClusterConnectionError
-        If that is impossible; NoFilesError if it is not, but access to files is.
+    ClusterError
+        If that is impossible; TransferError if only access to files is.
     BackendUnavailableError
         If paramiko is not installed.
     """

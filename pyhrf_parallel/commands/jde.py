@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from pyhrf_parallel.commands import console
-from pyhrf_parallel.commands.console import CommandError
 
 
 @click.command(short_help="Run an XML configuration of pyhrf 0.5, region by region.")
@@ -55,7 +54,7 @@ def jde(
 
     configuration = load_configuration()
     if cluster and not configuration.has_cluster:
-        raise CommandError("no cluster is configured: pyhrf-parallel setup-cluster")
+        raise click.ClickException("no cluster is configured: pyhrf-parallel setup-cluster")
     if not cluster and os.sep in python:  # a path of this machine
         python = os.path.abspath(python)  # noqa: PTH100
     name = config.stem

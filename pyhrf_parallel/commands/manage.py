@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pyhrf_parallel.commands import console
-from pyhrf_parallel.commands.console import CommandError
 from pyhrf_parallel.commands.finding import cluster_of, find, known_runs
-from pyhrf_parallel.errors import ParallelError, SubmissionError
+from pyhrf_parallel.errors import ClusterError, ParallelError
 
 if TYPE_CHECKING:
     from pyhrf_parallel.engine.plan import JobStatus
@@ -153,7 +152,7 @@ def logs(run_id: str, job: str | None, lines: int, whole: bool, as_json: bool) -
     if job is not None:
         name = job.removesuffix(".log")
         if name not in found:
-            raise CommandError(
+            raise click.ClickException(
                 f"run {run.run_id} has no job {job!r} that has written something; those that have: "
                 f"{', '.join(found) or 'none'}"
             )
@@ -180,7 +179,7 @@ def cancel(run_id: str, as_json: bool) -> None:
         if before.phase in _GOING_ON:
             run.cancel()
             after = replace(before, phase="cancelled")
-            with suppress(SubmissionError):  # whoever waits for it may have removed it by now
+            with suppress(ClusterError):  # whoever waits for it may have removed it by now
                 found = run.status()  # or removes it just now
                 after = replace(found, phase="cancelled") if found.phase == "running" else found
     if as_json:
@@ -202,7 +201,9 @@ def retry(run_id: str, as_json: bool) -> None:
 
     with find(run_id) as run:
         if isinstance(run, MapRun):
-            raise CommandError(f"run {run.run_id} is a map: only treatments can be run again")
+            raise click.ClickException(
+                f"run {run.run_id} is a map: only treatments can be run again"
+            )
         run.retry()
         found = run.status()
     if as_json:
@@ -242,7 +243,9 @@ def clean(run_ids: Sequence[str], all_done: bool, forget: bool, yes: bool, as_js
     else:
         click.echo(f"Cleaned: {', '.join(cleaned) or 'none'}.")
     if errors:
-        raise CommandError("\n".join(f"{run_id}: {error}" for run_id, error in errors.items()))
+        raise click.ClickException(
+            "\n".join(f"{run_id}: {error}" for run_id, error in errors.items())
+        )
 
 
 def _ask(manifests: Sequence[Manifest], *, yes: bool) -> None:

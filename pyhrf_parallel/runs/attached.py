@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from pyhrf_parallel.engine.plan import ENGINE_LOG, Plan
-from pyhrf_parallel.errors import SubmissionError
+from pyhrf_parallel.errors import ClusterError
 from pyhrf_parallel.processes import kill_tree
 from pyhrf_parallel.runs.following import LocalFiles
 from pyhrf_parallel.worker.process import python_command, read_log_tail
@@ -56,5 +56,5 @@ class EmbeddedEngine(LocalFiles):
         """Return the files of the run, with their sizes."""
         if self._process.poll() is not None:
             tail = read_log_tail(Path(self.directory, ENGINE_LOG))
-            raise SubmissionError(f"soma-workflow's engine on this machine has ended:\n{tail}")
+            raise ClusterError(f"soma-workflow's engine on this machine has ended:\n{tail}")
         return super().sizes()

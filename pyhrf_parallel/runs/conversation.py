@@ -11,7 +11,7 @@ from typing import Any
 import paramiko
 
 from pyhrf_parallel.engine.agent import IDLE
-from pyhrf_parallel.errors import ClusterConnectionError
+from pyhrf_parallel.errors import ClusterError
 from pyhrf_parallel.runs.refusals import text
 from pyhrf_parallel.runs.ssh import BEGIN, Completed, SSHConnection
 
@@ -41,7 +41,7 @@ class Conversation:
 
         Raises
         ------
-        ClusterConnectionError
+        ClusterError
             If the connection is lost.
         """
         try:
@@ -66,9 +66,9 @@ class Conversation:
             raise self._lost(err.strip() or "it was closed")
         return Completed(status, b"", err)
 
-    def _lost(self, why: str) -> ClusterConnectionError:
-        return ClusterConnectionError(
-            f"The connection to {self.connection.address} was lost: {why}"
+    def _lost(self, why: str) -> ClusterError:
+        return ClusterError(
+            f"The connection to {self.connection.address} was lost: {why}", transient=True
         )
 
     def _open(self) -> paramiko.Channel:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pyhrf_parallel.engine.plan import RECORDS, STATE, EngineState
-from pyhrf_parallel.errors import SubmissionError
+from pyhrf_parallel.errors import ClusterError
 from pyhrf_parallel.progress import LARGE
 from pyhrf_parallel.tasks import Outcomes
 from pyhrf_parallel.worker.record_files import PART, PIECE, RecordStream
@@ -52,7 +52,7 @@ class LocalFiles:
                     with suppress(FileNotFoundError):
                         found[entry.name] = entry.stat().st_size
         except FileNotFoundError:
-            raise SubmissionError(f"The run's directory {self.directory} is gone") from None
+            raise ClusterError(f"The run's directory {self.directory} is gone") from None
         return found
 
     def read(self, name: str) -> bytes:
@@ -106,7 +106,7 @@ class Follower:
 
         Raises
         ------
-        SubmissionError
+        ClusterError
             If the engine has given up.
         """
         state = read_state(self._files)
@@ -117,7 +117,7 @@ class Follower:
         if state:
             self._outcomes.note_jobs(state.summary())
         if state and state.phase == "failed" and not self._outcomes.complete:
-            raise SubmissionError(f"The jobs could not be run on {state.host}: {state.error}")
+            raise ClusterError(f"The jobs could not be run on {state.host}: {state.error}")
         return state
 
     def _take(self, name: str, size: int, stream: RecordStream) -> None:

@@ -13,7 +13,7 @@ from typing import Self
 
 from pyhrf_parallel.engine import agent
 from pyhrf_parallel.engine.plan import Plan
-from pyhrf_parallel.errors import SubmissionError, TransferError
+from pyhrf_parallel.errors import ClusterError, TransferError
 from pyhrf_parallel.files import checksum
 from pyhrf_parallel.places import check_place
 from pyhrf_parallel.progress import ProgressOption
@@ -49,13 +49,13 @@ class LocalRunDirectory(LocalFiles):
 
         Raises
         ------
-        SubmissionError
+        ClusterError
             If that is impossible.
         """
         try:
             made = agent.prepare(str(directory_of_runs()), name, scheduler, *data_directories)
         except OSError as error:
-            raise SubmissionError(f"The run cannot be prepared here: {error}") from error
+            raise ClusterError(f"The run cannot be prepared here: {error}") from error
         return cls(made["directory"], made["data_directories"])
 
     def check(self) -> None:
@@ -63,7 +63,7 @@ class LocalRunDirectory(LocalFiles):
 
         Raises
         ------
-        UnsafePlaceError
+        ConfigurationError
             Naming it.
         """
         with suppress(FileNotFoundError):  # told when something is read
@@ -113,7 +113,7 @@ class LocalRunDirectory(LocalFiles):
         command = python_command(agent.__name__, "start", self.directory, *options)
         answer = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
         if "error" in answer:
-            raise SubmissionError(f"The engine cannot be started: {answer['error']}")
+            raise ClusterError(f"The engine cannot be started: {answer['error']}")
 
     def is_running(self) -> bool:
         """Return whether the engine is there."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pyhrf_parallel.account import home
-from pyhrf_parallel.errors import RunNotFoundError, UnsafePlaceError
+from pyhrf_parallel.errors import ConfigurationError, RunNotFoundError
 from pyhrf_parallel.files import write_then_rename
 from pyhrf_parallel.places import check_place, make_private
 
@@ -91,7 +91,7 @@ def prepare_memory() -> None:
 
     Raises
     ------
-    UnsafePlaceError
+    ConfigurationError
         If others could put runs of theirs there.
     """
     place = runs_directory()
@@ -105,7 +105,7 @@ def read_remembered(run_id: str, name: str) -> bytes:
 
     Raises
     ------
-    UnsafePlaceError
+    ConfigurationError
         If others could have.
     """
     path = runs_directory() / run_id / name
@@ -144,7 +144,7 @@ def list_runs() -> list[Manifest]:
 def _read_manifest(run_id: str) -> Manifest:
     try:
         return Manifest(**json.loads(read_remembered(run_id, _MANIFEST)))
-    except UnsafePlaceError:
+    except ConfigurationError:
         raise
     except (OSError, ValueError, TypeError) as error:
         raise RunNotFoundError(

@@ -14,10 +14,7 @@ import paramiko
 
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.engine.plan import PLAN, Plan
-from pyhrf_parallel.errors import (
-    NoFilesError,
-    SubmissionError,
-)
+from pyhrf_parallel.errors import ClusterError, TransferError
 from pyhrf_parallel.progress import ProgressOption
 from pyhrf_parallel.runs.arriving import arriving
 from pyhrf_parallel.runs.conversation import Conversation
@@ -44,7 +41,7 @@ class Cluster:
 
     Raises
     ------
-    ClusterConnectionError
+    ClusterError
         If it cannot be reached.
     """
 
@@ -64,10 +61,11 @@ class Cluster:
             self._home = self.connection.sftp.normalize(".")
         except (paramiko.SSHException, OSError, EOFError) as error:
             self.connection.close()
-            raise NoFilesError(
+            raise TransferError(
                 f"{self.address} lets you log in, but gives no access to files by SFTP "
                 f"({error or type(error).__name__}); does this work? sftp {self.address.alias} (its "
-                "sshd_config needs a 'Subsystem sftp'; startup files of your shell there must not print)"
+                "sshd_config needs a 'Subsystem sftp'; startup files of your shell there must not print)",
+                host=str(self.address),
             ) from error
 
     def __enter__(self) -> Self:
@@ -92,8 +90,8 @@ class Cluster:
                     self.connection.close()
                     self.connection = SSHConnection(self.address)
                 return action()
-            except LOST:
-                if pause is None:
+            except LOST as error:
+                if pause is None or not getattr(error, "transient", True):
                     raise
                 self.connection.close()
             time.sleep(pause)
@@ -104,7 +102,7 @@ class Cluster:
 
         Raises
         ------
-        SubmissionError
+        ClusterError
             If it cannot be run, or answers with an error.
         """
         python = self.path(self.settings.remote_python)
@@ -112,9 +110,9 @@ class Cluster:
             self._agent = Conversation(self.connection, [python, "-P", "-m", AGENT, "serve"])
         answer = self._agent.ask([command, *arguments])
         if isinstance(answer, Completed):
-            raise SubmissionError(self._why_no_answer(python, answer.status, answer.err))
+            raise ClusterError(self._why_no_answer(python, answer.status, answer.err))
         if "error" in answer:
-            raise SubmissionError(f"{self.address} says: {answer['error']}")
+            raise ClusterError(f"{self.address} says: {answer['error']}")
         return answer
 
     def _why_no_answer(self, python: str, status: int, err: str) -> str:
@@ -147,7 +145,7 @@ class Cluster:
 
         Raises
         ------
-        SubmissionError
+        ClusterError
             If that is impossible, or the run could not work there.
         """
         root = f"{self.path(self.settings.remote_path)}/{RUNS}"
@@ -191,7 +189,7 @@ class Cluster:
                     f"has {free / 1e6:.0f} MB free in {directory}, and the {what} is {size / 1e6:.0f} MB"
                 )
         if problem:
-            raise SubmissionError(f"{self.address} ({self.settings.remote_python}) {problem}")
+            raise ClusterError(f"{self.address} ({self.settings.remote_python}) {problem}")
 
 
 class RemoteRunDirectory:
@@ -220,7 +218,7 @@ class RemoteRunDirectory:
 
         Raises
         ------
-        UnsafePlaceError
+        ConfigurationError
             Naming it.
         """
         self._files.check(self.directory)
@@ -272,7 +270,7 @@ class RemoteRunDirectory:
         try:
             return self._files.sizes(self.directory)
         except FileNotFoundError:
-            raise SubmissionError(
+            raise ClusterError(
                 f"The run's directory {self.directory} on {self.cluster.address} is gone"
             ) from None
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.engine.plan import EngineState, JobStatus
-from pyhrf_parallel.errors import RemoteException, RunNotFoundError, SubmissionError
+from pyhrf_parallel.errors import ClusterError, RemoteException, RunNotFoundError, TransferError
 from pyhrf_parallel.progress import ProgressOption, reporting
 from pyhrf_parallel.runs.following import Follower, read_log, read_state
 from pyhrf_parallel.runs.here import LocalRunDirectory
@@ -196,7 +196,7 @@ class Run:
             elif now - news > _REVIVAL:
                 revived += self._connected().revive()
                 if revived == _HOPELESS:
-                    raise SubmissionError(
+                    raise ClusterError(
                         f"The engine of run {self.run_id} has ended {_HOPELESS} times without a word (a full disk, "
                         f"or a limit of the account?): pyhrf-parallel logs {self.run_id}"
                     )
@@ -245,6 +245,18 @@ class Run:
         """Wait for the end of the run, entering there what becomes of the tasks."""
         self._outcomes, self._follower = outcomes, None
         self.wait()
+
+    def follow_to_end(self, outcomes: Outcomes) -> str:
+        """Follow the run; return why the engine gave up, an empty string if it did not."""
+        try:
+            self.follow(outcomes)
+        except TransferError:
+            raise
+        except ClusterError as error:
+            if error.transient:
+                raise
+            return str(error)
+        return ""
 
     def _connected(self) -> RemoteRunDirectory | LocalRunDirectory:
         if self._run is None:

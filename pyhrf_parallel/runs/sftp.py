@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import paramiko
 
-from pyhrf_parallel.errors import ClusterConnectionError, TransferError, UnsafePlaceError
+from pyhrf_parallel.errors import ClusterError, ConfigurationError, TransferError
 from pyhrf_parallel.places import Files, Status, check_place
 from pyhrf_parallel.progress import ProgressOption, counting_bytes
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pyhrf_parallel.runs.remote import Cluster
 
 #: What says that the connection is lost, and nothing of the file.
-LOST = (ClusterConnectionError, paramiko.SSHException, EOFError, ConnectionError, TimeoutError)
+LOST = (ClusterError, paramiko.SSHException, EOFError, ConnectionError, TimeoutError)
 _REQUEST = 1 << 15  # bytes, the most that every server has to answer with
 _WINDOW = 128  # requests on their way at once; what they bring is in memory once more
 _ASKING = "_prefetch_thread"  # of a paramiko file: what its thread runs
@@ -155,7 +155,7 @@ class SFTPFiles(Files):
 
     def _persistently(self, path: str, action: Callable[[], T]) -> T:
         """Read something, again if the connection is lost."""
-        with self.telling("nothing can be read of", path, FileNotFoundError, UnsafePlaceError):
+        with self.telling("nothing can be read of", path, FileNotFoundError, ConfigurationError):
             return self._cluster.persistently(action)
 
     @contextmanager
@@ -167,10 +167,11 @@ class SFTPFiles(Files):
         except expected:
             raise
         except LOST as error:
-            if isinstance(error, ClusterConnectionError):
+            if isinstance(error, ClusterError):
                 raise
-            raise ClusterConnectionError(
-                f"The connection to {host} was lost: {error or type(error).__name__}"
+            raise ClusterError(
+                f"The connection to {host} was lost: {error or type(error).__name__}",
+                transient=True,
             ) from error
         except OSError as error:
             raise TransferError(

@@ -18,7 +18,7 @@ import paramiko
 
 from pyhrf_parallel.account import home, user_name
 from pyhrf_parallel.engine.quoting import remote_command
-from pyhrf_parallel.errors import ClusterConnectionError
+from pyhrf_parallel.errors import ClusterError
 from pyhrf_parallel.runs.refusals import PORT, explain, locked_keys, text
 
 _TIMEOUT = 20  # seconds to connect, and to hear from a server that is there
@@ -73,7 +73,7 @@ def find_address(
 
     Raises
     ------
-    ClusterConnectionError
+    ClusterError
         If that file cannot be understood.
     """
     path = home() / ".ssh" / "config"
@@ -84,13 +84,11 @@ def find_address(
         entry = config.lookup(server)
     # An ImportError is what an older paramiko makes of `Match exec`.
     except (paramiko.SSHException, OSError, ImportError, ValueError) as error:
-        raise ClusterConnectionError(f"{path} cannot be used: {error}") from error
+        raise ClusterError(f"{path} cannot be used: {error}") from error
     try:
         port = port or int(entry.get("port", PORT))
     except ValueError as error:
-        raise ClusterConnectionError(
-            f"{path}: the port of {server} is no number: {error}"
-        ) from error
+        raise ClusterError(f"{path}: the port of {server} is no number: {error}") from error
     keys = [identity] if identity else entry.get("identityfile", [])
     known = shlex.split(entry.get("userknownhostsfile", "~/.ssh/known_hosts"))
     jump = entry.get("proxyjump", "none")
@@ -145,7 +143,7 @@ class SSHConnection:
 
     Raises
     ------
-    ClusterConnectionError
+    ClusterError
         For a host that cannot be reached, whose key is unknown or has changed, or that refuses the
         user, each with what to do.
     """
@@ -200,7 +198,7 @@ class SSHConnection:
         """
         transport = self._client.get_transport()
         if transport is None:
-            raise ClusterConnectionError(f"The connection to {self.address} is closed")
+            raise ClusterError(f"The connection to {self.address} is closed", transient=True)
         channel = transport.open_session(timeout=_TIMEOUT)
         channel.settimeout(timeout)
         words = ["/bin/sh", "-c", 'echo "$1"; shift; exec "$@"', "sh", BEGIN, *argv]
@@ -216,8 +214,8 @@ class SSHConnection:
             noise, _, out = out.rpartition(f"{BEGIN}\n".encode())
             return Completed(channel.recv_exit_status(), out, err.decode(errors="replace"), noise)
         except (paramiko.SSHException, OSError, EOFError) as error:
-            raise ClusterConnectionError(
-                f"The connection to {self.address} was lost: {text(error)}"
+            raise ClusterError(
+                f"The connection to {self.address} was lost: {text(error)}", transient=True
             ) from error
 
     def _log_in(self) -> None:
@@ -242,7 +240,7 @@ class SSHConnection:
                     self._connect(password=getpass.getpass(f"Password of {self.address}: "))
         except (paramiko.SSHException, OSError, EOFError) as error:
             refused = locked if _is_refusal(error) else ()
-            raise ClusterConnectionError(explain(self.address, error, refused)) from error
+            raise ClusterError(explain(self.address, error, refused), transient=True) from error
         transport = self._client.get_transport()
         if transport is not None:
             transport.set_keepalive(_KEEPALIVE)

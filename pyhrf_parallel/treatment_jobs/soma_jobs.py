@@ -84,7 +84,7 @@ def prepare_treatment_jobs(  # noqa: PLR0917  (the original's)
     ------
     TreatmentError, TreatmentDataError, NotShippableError
         If the treatment cannot be run elsewhere, before anything is sent.
-    ClusterConnectionError, TransferError
+    ClusterError, TransferError
         If files do not get there.
     BackendUnavailableError
         If soma-workflow is not installed.

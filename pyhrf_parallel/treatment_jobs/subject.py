@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyhrf_parallel.errors import (
+    ConfigurationError,
     NotShippableError,
-    OptionError,
     TreatmentDataError,
     TreatmentError,
 )
@@ -169,12 +169,12 @@ def words_of(option: str, command: str | Sequence[str]) -> list[str]:
 
     Raises
     ------
-    OptionError
+    ConfigurationError
         If there are none.
     """
     words = shlex.split(command) if isinstance(command, str) else [str(word) for word in command]
     if not words:
-        raise OptionError(f"{option} is empty")
+        raise ConfigurationError(f"{option} is empty")
     return words
 
 

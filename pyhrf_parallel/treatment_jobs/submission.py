@@ -16,7 +16,7 @@ import cloudpickle
 from pyhrf_parallel.account import user_name
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.engine.plan import Plan
-from pyhrf_parallel.errors import OptionError, TransferError, TreatmentError
+from pyhrf_parallel.errors import ConfigurationError, TransferError, TreatmentError
 from pyhrf_parallel.extras import require
 from pyhrf_parallel.files import private_directory
 from pyhrf_parallel.runs.here import LocalRunDirectory
@@ -229,7 +229,9 @@ class Submission:
             return False
         if any(s.output for s in self._staged):
             if asked == "scp":
-                raise OptionError("result_transfer='scp' brings no outputs that are made there")
+                raise ConfigurationError(
+                    "result_transfer='scp' brings no outputs that are made there"
+                )
             return False
         reached = all(_can_reach(run, self._request.address, path.parent) for path in self._results)
         if asked == "scp" and not reached:
@@ -272,12 +274,12 @@ def _check(treatments: Mapping[str, Any], request: Request) -> None:
             if paths is not None and name not in paths:
                 raise TreatmentError(f"treatment {name!r} has no {what}")
     if request.result_transfer not in ("auto", "scp", "sftp"):
-        raise OptionError(
+        raise ConfigurationError(
             f"result_transfer must be 'auto', 'scp' or 'sftp', got {request.result_transfer!r}"
         )
     rois = request.rois_per_job
     if rois is not None and (isinstance(rois, bool) or not isinstance(rois, int) or rois < 1):
-        raise OptionError(f"rois_per_job must be a positive integer, or None, got {rois!r}")
+        raise ConfigurationError(f"rois_per_job must be a positive integer, or None, got {rois!r}")
 
 
 def _result_path(directory: str | os.PathLike[str], treatment: Treatment) -> Path:

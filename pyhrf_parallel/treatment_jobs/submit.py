@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from pyhrf_parallel.configuration import ConfigSource, load_configuration
-from pyhrf_parallel.errors import OptionError
+from pyhrf_parallel.errors import ConfigurationError
 from pyhrf_parallel.progress import ProgressOption
 from pyhrf_parallel.runs.soma_config import with_server
 from pyhrf_parallel.tasks import OnError
@@ -83,9 +83,9 @@ def submit_treatments(
     ------
     TreatmentError, TreatmentDataError, NotShippableError
         If a treatment cannot be run elsewhere, before anything is sent.
-    OptionError, ConfigurationError
+    ConfigurationError
         For other wrong input.
-    SubmissionError, TransferError, ClusterConnectionError
+    ClusterError, TransferError
         If the run cannot be started.
     """
     request = Request(
@@ -174,7 +174,7 @@ def run_soma_workflow(  # noqa: PLR0917  (the original's)
         All that `submit_treatments` raises.
     """
     if on_error not in ("raise", "return"):
-        raise OptionError(f"on_error must be 'raise' or 'return', got {on_error!r}")
+        raise ConfigurationError(f"on_error must be 'raise' or 'return', got {on_error!r}")
     request = Request(
         label_for_cluster, local_result_pathes, exec_cmd, split_cmd, remote_pathes, rois_per_job,
         result_transfer, local_host, local_user, n_jobs, retries, resources, make_outputs,

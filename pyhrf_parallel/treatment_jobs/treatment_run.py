@@ -20,8 +20,8 @@ from pyhrf_parallel.compressing import (
 from pyhrf_parallel.engine.plan import EngineState
 from pyhrf_parallel.engine.step import DONE
 from pyhrf_parallel.errors import (
+    ClusterError,
     RunNotFoundError,
-    SubmissionError,
     TransferError,
     TreatmentError,
 )
@@ -97,11 +97,11 @@ class TreatmentRun(Run):
         """
         tasks, name = self.manifest.tasks, self.manifest.function
         # An engine that has given up is told below, with what there is.
-        with reporting(progress, tasks, name) as report, suppress(SubmissionError):
-            self.follow(Outcomes(self.work, report))
+        with reporting(progress, tasks, name) as report:
+            self.follow_to_end(Outcomes(self.work, report))
         state = read_state(self._connected())
         if state is None:
-            raise SubmissionError(f"The run's directory {self.manifest.directory} is gone")
+            raise ClusterError(f"The run's directory {self.manifest.directory} is gone")
         return {s.name: self._collect(n, s, state, progress) for n, s in enumerate(self.subjects)}
 
     def results(self, *, on_error: str = "raise") -> dict[str, list[Any]]:

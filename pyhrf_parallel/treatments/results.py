@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from pyhrf_parallel.compressing import unpacked
-from pyhrf_parallel.errors import ArgumentTypeError, TreatmentError
+from pyhrf_parallel.errors import ArgumentError, TreatmentError
 from pyhrf_parallel.files import write_then_rename
 from pyhrf_parallel.treatment_jobs.failures import OK
 from pyhrf_parallel.treatment_jobs.region_files import PROTOCOL, result_path
@@ -49,15 +49,15 @@ def check_analyser(analyser: Any) -> None:
 
     Raises
     ------
-    ArgumentTypeError
+    ArgumentError
         If it cannot, or is a class whose instances can.
     """
     if isinstance(analyser, type) and any("__call__" in vars(kind) for kind in analyser.__mro__):
-        raise ArgumentTypeError(
+        raise ArgumentError(
             f"the analyser is the class {analyser.__name__}: give an instance, {analyser.__name__}(...)"
         )
     if not callable(analyser):
-        raise ArgumentTypeError(
+        raise ArgumentError(
             f"the analyser is of type {type(analyser).__name__}, and has to be a function of an ROIData"
         )
 

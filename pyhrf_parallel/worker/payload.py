@@ -29,10 +29,6 @@ TAIL = struct.Struct("<QQI")  # offset, length and checksum of the table of cont
 _current: list[Payload] = []
 
 
-class PayloadError(Exception):
-    """A payload file is damaged or was written by another version."""
-
-
 class Payload:
     """A payload file, read in a worker."""
 
@@ -58,14 +54,17 @@ class Payload:
         magic = self._file.read(len(MAGIC))
         size = self._file.seek(0, os.SEEK_END)
         if magic != MAGIC or size < len(MAGIC) + TAIL.size:
-            raise PayloadError(
-                f"{self.path} is no payload of this version (it begins with {magic!r})"
-            )
+            raise self._damaged(f"is no payload of this version (it begins with {magic!r})")
         self._file.seek(size - TAIL.size)
         offset, length, checksum = TAIL.unpack(self._file.read(TAIL.size))
         if offset + length + TAIL.size != size:
-            raise PayloadError(f"{self.path} is damaged: it does not end as it should")
+            raise self._damaged("is damaged: it does not end as it should")
         return offset, length, checksum
+
+    def _damaged(self, what: str) -> Exception:
+        from pyhrf_parallel.errors import TransferError  # not in a worker that starts
+
+        return TransferError(f"{self.path} {what}", path=str(self.path))
 
     def close(self) -> None:
         """Close the file; arrays that were mapped stay valid."""
@@ -105,7 +104,7 @@ class Payload:
         self._file.seek(offset)
         content = self._file.read(length)
         if zlib.crc32(content) != checksum:
-            raise PayloadError(f"{self.path} is damaged: wrong checksum at byte {offset}")
+            raise self._damaged(f"is damaged: wrong checksum at byte {offset}")
         return content
 
 

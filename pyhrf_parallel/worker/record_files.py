@@ -147,9 +147,7 @@ class _Frame:
         try:
             self._buffers = [bytearray(0 if skim else size) for size in sizes]
         except (MemoryError, OverflowError):
-            raise DamagedRecordsError(
-                f"buffers of {sum(sizes)} bytes, for which there is no memory"
-            ) from None
+            raise _damaged(f"buffers of {sum(sizes)} bytes, for which there is no memory") from None
 
     @property
     def complete(self) -> bool:
@@ -176,10 +174,12 @@ class _Frame:
     def records(self, end: int) -> list[Record]:
         """Return the records of the frame, which is complete."""
         if self._found != self._checksum:
-            raise DamagedRecordsError(f"wrong checksum of the frame that ends at byte {end}")
+            raise _damaged(f"wrong checksum of the frame that ends at byte {end}")
         records: list[Record] = pickle.loads(self._content, buffers=self._buffers)
         return records
 
 
-class DamagedRecordsError(Exception):
-    """A record file is not what its worker wrote."""
+def _damaged(what: str) -> Exception:
+    from pyhrf_parallel.errors import TransferError  # not in a worker that starts
+
+    return TransferError(f"Damaged records: {what}")

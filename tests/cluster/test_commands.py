@@ -16,11 +16,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from pyhrf_parallel import MapRun, RemoteException, submit_map
 from pyhrf_parallel.commands import config_file
-from pyhrf_parallel.commands.console import CommandError
 from pyhrf_parallel.commands.main import main
 from pyhrf_parallel.commands.setup import wheels
 from pyhrf_parallel.configuration import load_configuration
@@ -151,7 +151,7 @@ class TestConfigFile:
         path = tmp_path / "config.cfg"
         path.write_text("[a]\n")
         expected = load_configuration({"parallel-cluster": {"server": "x"}})
-        with pytest.raises(CommandError, match="by hand"):
+        with pytest.raises(click.ClickException, match="by hand"):
             config_file.write(path, "[a]\n[parallel-cluster]\nserver = y\n", expected)
         assert [p.name for p in tmp_path.iterdir()] == ["config.cfg"]
         assert path.read_text() == "[a]\n"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from pyhrf_parallel import ClusterConnectionError, SubmissionError, remote_map
+from pyhrf_parallel import ClusterError, remote_map
 from pyhrf_parallel.commands.main import main
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.runs.remote import Cluster
@@ -45,7 +45,7 @@ class TestAKeyWithAPassphrase:
         return path
 
     def test_nobody_can_be_asked(self, key: Path) -> None:
-        with pytest.raises(ClusterConnectionError) as told:
+        with pytest.raises(ClusterError) as told:
             on_cluster()
         assert f"ssh-add {shlex.quote(str(key))}" in str(told.value)
         assert "ssh-copy-id" not in str(told.value)
@@ -54,7 +54,7 @@ class TestAKeyWithAPassphrase:
         other = client_home / ".ssh" / "id_ecdsa"
         argv = ["ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", str(other)]
         subprocess.run(argv, check=True)
-        with pytest.raises(ClusterConnectionError, match=r"ssh-add .*id_ed25519"):
+        with pytest.raises(ClusterError, match=r"ssh-add .*id_ed25519"):
             on_cluster()
 
     def test_an_agent_has_it(
@@ -185,9 +185,9 @@ class TestConversations:
                 time.sleep(0.02)
             monkeypatch.setattr("pyhrf_parallel.runs.conversation._FRESH", 0)
             assert there.ask("describe", "local_basic") == first
-            with pytest.raises(SubmissionError, match="says: KeyError: 'nonsense'"):
+            with pytest.raises(ClusterError, match="says: KeyError: 'nonsense'"):
                 there.ask("nonsense")
-            with pytest.raises(SubmissionError, match="says: FileNotFoundError"):
+            with pytest.raises(ClusterError, match="says: FileNotFoundError"):
                 there.ask("checksum", "/none")
             assert there.ask("describe", "local_basic") == first
 
@@ -195,5 +195,5 @@ class TestConversations:
         settings = Configuration(server="onenode", remote_python="/bin/false")
         with Cluster(settings) as there:
             for _ in range(2):
-                with pytest.raises(SubmissionError, match="ended with status 1"):
+                with pytest.raises(ClusterError, match="ended with status 1"):
                     there.ask("describe", "local_basic")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pyhrf_parallel import MapRun, SubmissionError, submit_map
+from pyhrf_parallel import ClusterError, MapRun, submit_map
 from pyhrf_parallel.commands.cli import run as run_command
 from pyhrf_parallel.runs import planning
 from tests.cluster.one_node import OneNode, wait_for
@@ -130,7 +130,7 @@ def test_a_job_that_can_never_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "_HOPELESS_AFTER", 2)
     with submit_map(abs, [(1,)], resources={"cpus": 64}) as run:
         told = r"can never start: asks for more than the queue gives \(PartitionConfig\); see mem, time, cpus"
-        with pytest.raises(SubmissionError, match=told):
+        with pytest.raises(ClusterError, match=told):
             run.results()
         assert run.status().phase == "failed"
         run.clean()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pyhrf_parallel import SubmissionError, remote_map
+from pyhrf_parallel import ClusterError, remote_map
 from pyhrf_parallel.commands.cli import run as run_command
 from pyhrf_parallel.configuration import load_configuration
 from tests.cluster.one_node import OneNode
@@ -50,9 +50,7 @@ def test_what_only_a_login_knows_is_found(
     cluster: OneNode, configured: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     advice = "setup of [parallel-cluster]"
-    with pytest.raises(
-        SubmissionError, match=r"cannot use Slurm: .*setup-cluster onenode"
-    ) as caught:
+    with pytest.raises(ClusterError, match=r"cannot use Slurm: .*setup-cluster onenode") as caught:
         remote_map(cases.add, [(1,)], mode="remote_cluster")
     assert advice in str(caught.value)
     assert run_command(["doctor", "--no-job"]) == 1

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from pyhrf_parallel import (
-    SubmissionError,
+    ClusterError,
     TransferError,
     TreatmentError,
     TreatmentRun,
@@ -358,9 +358,7 @@ ROITreatment(subject(Path({str(real_data)!r})), GLMAnalyser(), {str(tmp_path / "
         cluster.own(disk)
         try:
             treatment = ROITreatment(subject(real_data), mean_signal, tmp_path / "out")
-            with pytest.raises(
-                SubmissionError, match=r"1 MB free in .*data, with their regions, is"
-            ):
+            with pytest.raises(ClusterError, match=r"1 MB free in .*data, with their regions, is"):
                 run_all({"one": treatment}, tmp_path, remote_pathes={"one": disk})
         finally:
             subprocess.run(["umount", disk], check=True)

@@ -15,13 +15,11 @@ import numpy as np
 import pytest
 
 from pyhrf_parallel import (
-    ArgumentMismatchError,
-    ArgumentTypeError,
+    ArgumentError,
+    ConfigurationError,
     NotShippableError,
-    OptionError,
     RemoteException,
     TaskLostError,
-    UnknownModeError,
     remote_map,
     remote_map_marshal,
 )
@@ -421,14 +419,14 @@ class TestWrongUse:
     @pytest.mark.parametrize(
         ("func", "largs", "lkwargs", "error", "match"),
         [
-            (3, [(1,)], None, ArgumentTypeError, "func must be callable"),
-            (len, [1, 2], None, ArgumentTypeError, r"largs\[0\].*\[\(x,\) for x in items\]"),
-            (len, [("a",), "b"], None, ArgumentTypeError, r"largs\[1\]"),
-            (len, "ab", None, ArgumentTypeError, "largs must be a list"),
-            (len, 3, None, ArgumentTypeError, "largs must be a list"),
-            (len, None, [("a", 1)], ArgumentTypeError, r"lkwargs\[0\] must be a dict"),
-            (len, None, {"a": 1}, ArgumentTypeError, "lkwargs must be a list"),
-            (len, [(1,)], [{}, {}], ArgumentMismatchError, "1 items.*has 2"),
+            (3, [(1,)], None, ArgumentError, "func must be callable"),
+            (len, [1, 2], None, ArgumentError, r"largs\[0\].*\[\(x,\) for x in items\]"),
+            (len, [("a",), "b"], None, ArgumentError, r"largs\[1\]"),
+            (len, "ab", None, ArgumentError, "largs must be a list"),
+            (len, 3, None, ArgumentError, "largs must be a list"),
+            (len, None, [("a", 1)], ArgumentError, r"lkwargs\[0\] must be a dict"),
+            (len, None, {"a": 1}, ArgumentError, "lkwargs must be a list"),
+            (len, [(1,)], [{}, {}], ArgumentError, "1 items.*has 2"),
         ],
     )
     def test_arguments(
@@ -449,17 +447,17 @@ class TestWrongUse:
         ],
     )
     def test_options(self, mode: str, option: dict[str, Any], match: str) -> None:
-        with pytest.raises(OptionError, match=match):
+        with pytest.raises(ConfigurationError, match=match):
             remote_map(len, [("a",)], mode=mode, **option)
 
 
 def test_unknown_mode_lists_the_modes() -> None:
-    with pytest.raises(UnknownModeError, match="serial, local, local_with_dumps, remote_cluster"):
+    with pytest.raises(ConfigurationError, match="serial, local, local_with_dumps, remote_cluster"):
         remote_map(len, [("a",)], mode="remote")
 
 
 def test_serial_refuses_a_timeout() -> None:
-    with pytest.raises(OptionError, match="another mode"):
+    with pytest.raises(ConfigurationError, match="another mode"):
         remote_map(len, [("a",)], timeout=3)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pyhrf_parallel import ConfigurationError, OptionError, TransferError, remote_map
+from pyhrf_parallel import ConfigurationError, TransferError, remote_map
 from pyhrf_parallel.mapping import MODES
 from tests.contract import cases
 from tests.scripts import Script
@@ -55,7 +55,7 @@ def test_numbers_of_any_kind(mode: str, timeout: Any) -> None:
 def test_no_processes_are_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"nb_procs: '0' is not accepted"):
         remote_map(abs, [(1,)], mode="local", config={"parallel-local": {"nb_procs": 0}})
-    with pytest.raises(OptionError, match="n_jobs"):
+    with pytest.raises(ConfigurationError, match="n_jobs"):
         remote_map(abs, [(1,)], mode="local", n_jobs=0)
 
 

@@ -129,7 +129,7 @@ def test_joblib_itself_while_processes_of_a_map_die(script: Script) -> None:
 
 IN_A_FORK = """
 import multiprocessing, warnings
-from pyhrf_parallel import OptionError, remote_map
+from pyhrf_parallel import ConfigurationError, remote_map
 
 def inner(i):
     return remote_map(abs, [(-i,), (i,)], mode="local", n_jobs=2)
@@ -137,7 +137,7 @@ def inner(i):
 def limited(i):
     try:
         remote_map(abs, [(1,)], mode="local", timeout=1)
-    except OptionError as error:
+    except ConfigurationError as error:
         return str(error)
 
 if __name__ == "__main__":

@@ -244,7 +244,7 @@ def killed_engine(trial: Trial) -> None:
     trial.kill_one("pyhrf_parallel.engine.engine")
     trial.wait(client)
     found = (trial.found() or [None])[0]
-    if not (isinstance(found, dict) and "SubmissionError" in found["error"]):
+    if not (isinstance(found, dict) and "ClusterError" in found["error"]):
         trial.judge(calls, found)
     trial.judge_what_is_left()
 

@@ -14,10 +14,10 @@ import pytest
 
 from docs.examples.own_treatment import TableTreatment
 from pyhrf_parallel import (
+    ClusterError,
+    ConfigurationError,
     NotShippableError,
-    OptionError,
     ParallelError,
-    SubmissionError,
     TreatmentDataError,
     TreatmentError,
     submit_treatments,
@@ -148,7 +148,7 @@ def test_one_that_cannot_be_written(tmp_path: Path, home: Path) -> None:
     ],
 )
 def test_wrong_options(options: dict[str, Any], match: str, tmp_path: Path, home: Path) -> None:
-    refuse(table(tmp_path), home, match, OptionError, **options)
+    refuse(table(tmp_path), home, match, ConfigurationError, **options)
 
 
 def test_no_treatment(home: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_start_that_fails_leaves_no_directory(tmp_path: Path, home: Path) -> N
     (tmp_path / "results").mkdir()
     run_here({"one": table(tmp_path)}, tmp_path, local_result_pathes=paths, dry_run=True)
     assert list((tmp_path / "results").iterdir()) == []
-    with pytest.raises(SubmissionError):
+    with pytest.raises(ClusterError):
         run_here(
             {"one": table(tmp_path)},
             tmp_path,
@@ -203,7 +203,7 @@ def test_a_start_that_fails_leaves_no_directory(tmp_path: Path, home: Path) -> N
         )
     assert list((tmp_path / "results").iterdir()) == []
     (tmp_path / "results" / "one").mkdir()  # the user's own
-    with pytest.raises(SubmissionError):
+    with pytest.raises(ClusterError):
         run_here(
             {"one": table(tmp_path)},
             tmp_path,

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from pyhrf_parallel import TreatmentDataError, TreatmentError, submit_treatments
-from pyhrf_parallel.errors import ArgumentTypeError
+from pyhrf_parallel.errors import ArgumentError
 from pyhrf_parallel.treatments import (
     Estimates,
     FIRAnalyser,
@@ -66,10 +66,10 @@ class TestOnce:
 
     def test_a_class_for_an_instance(self, subject: Subject) -> None:
         analyser: Any = GLMAnalyser
-        with pytest.raises(ArgumentTypeError, match=r"give an instance, GLMAnalyser\(\.\.\.\)"):
+        with pytest.raises(ArgumentError, match=r"give an instance, GLMAnalyser\(\.\.\.\)"):
             ROITreatment(subject.data(), analyser)
         analyser = 5
-        with pytest.raises(ArgumentTypeError, match="of type int"):
+        with pytest.raises(ArgumentError, match="of type int"):
             ROITreatment(subject.data(), analyser)
 
     def test_a_class_that_is_made_of_a_region(self, subject: Subject) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pyhrf_parallel import ClusterConnectionError, ConfigurationError, remote_map, submit_map
+from pyhrf_parallel import ClusterError, ConfigurationError, remote_map, submit_map
 from pyhrf_parallel.configuration import Configuration, load_configuration
 from pyhrf_parallel.mapping import MODES
 from pyhrf_parallel.runs.manifests import list_runs
@@ -146,7 +146,7 @@ def test_maps_refuse_a_bad_configuration_before_any_task() -> None:
 
 def test_a_cluster_that_does_not_exist() -> None:
     config = {"parallel-cluster": {"server": "cluster.invalid"}}
-    with pytest.raises(ClusterConnectionError, match=r"cluster\.invalid cannot be reached"):
+    with pytest.raises(ClusterError, match=r"cluster\.invalid cannot be reached"):
         remote_map(len, [("a",)], mode="remote_cluster", config=config)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pyhrf_parallel import errors
-from pyhrf_parallel.errors import RemoteException, SubmissionError, TaskLostError
+from pyhrf_parallel.errors import ClusterError, RemoteException, TaskLostError
 
 
 def make_failures() -> RemoteException:
@@ -51,7 +51,7 @@ def test_every_error_survives_pickling() -> None:
 
 
 def test_transient_survives_pickling() -> None:
-    assert pickle.loads(pickle.dumps(SubmissionError("busy", transient=True))).transient
+    assert pickle.loads(pickle.dumps(ClusterError("busy", transient=True))).transient
 
 
 def test_the_text_says_what_where_why_and_what_else() -> None:

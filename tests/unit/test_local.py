@@ -13,7 +13,7 @@ import joblib
 import numpy as np
 import pytest
 
-from pyhrf_parallel import OptionError, RemoteException, remote_map
+from pyhrf_parallel import ConfigurationError, RemoteException, remote_map
 from tests.contract import cases
 
 
@@ -47,7 +47,10 @@ def test_failures_on_other_backends(backend: str) -> None:
 
 
 def test_other_backends_refuse_a_timeout() -> None:
-    with joblib.parallel_config("threading"), pytest.raises(OptionError, match="ThreadingBackend"):
+    with (
+        joblib.parallel_config("threading"),
+        pytest.raises(ConfigurationError, match="ThreadingBackend"),
+    ):
         remote_map(len, [("a",)], mode="local", timeout=1)
 
 
@@ -139,7 +142,7 @@ def test_it_works_from_a_thread() -> None:
 
 
 def test_other_backends_refuse_retries() -> None:
-    with joblib.parallel_config("threading"), pytest.raises(OptionError, match="retries"):
+    with joblib.parallel_config("threading"), pytest.raises(ConfigurationError, match="retries"):
         remote_map(len, [("a",)], mode="local", retries=1)
 
 

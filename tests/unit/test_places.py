@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from pyhrf_parallel import MapRun, UnsafePlaceError, remote_map, submit_map, submit_treatments
+from pyhrf_parallel import ConfigurationError, MapRun, remote_map, submit_map, submit_treatments
 from pyhrf_parallel.commands.main import main
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.files import private_directory, write_then_rename
@@ -154,7 +154,7 @@ class TestRuns:
         )  # fmt: skip
         assert main(["collect", "last", "-o", str(world / "results.pickle")]) == 1
         assert "belongs to another user" in capsys.readouterr().err
-        with pytest.raises(UnsafePlaceError):
+        with pytest.raises(ConfigurationError):
             list_runs()
         assert not mark.exists()
 
@@ -166,7 +166,7 @@ class TestRuns:
         open_up(world, places[0])
         for place in places:
             share(place, other)
-        with pytest.raises(UnsafePlaceError, match="others than this account may write") as told:
+        with pytest.raises(ConfigurationError, match="others than this account may write") as told:
             list_runs()
         command = str(told.value).partition("chmod go-w ")[2].partition(";")[0]
         assert command == " ".join(map(str, places))
@@ -182,10 +182,10 @@ class TestRuns:
         path = world / "home/.local/state/pyhrf_parallel/runs/20260101-mine" / name
         open_up(world, path.parent)
         path.chmod(0o777)
-        with pytest.raises(UnsafePlaceError, match="20260101-mine"):
+        with pytest.raises(ConfigurationError, match="20260101-mine"):
             MapRun.load("20260101-mine")
         os.chown(path, other.pw_uid, -1)
-        with pytest.raises(UnsafePlaceError, match="belongs to another user"):
+        with pytest.raises(ConfigurationError, match="belongs to another user"):
             list_runs()
 
     def test_the_directory_of_a_run_is_another_account_s(
@@ -195,7 +195,7 @@ class TestRuns:
         remember(manifest_of("20260101-mine", a_run_of_theirs(other, world, mark)))
         run = MapRun.load("20260101-mine")
         for _ in range(2):  # nor is it forgotten
-            with pytest.raises(UnsafePlaceError, match="theirs belongs to another user"):
+            with pytest.raises(ConfigurationError, match="theirs belongs to another user"):
                 run.results()
         assert not mark.exists()
 
@@ -203,7 +203,7 @@ class TestRuns:
         self, other: pwd.struct_passwd, world: Path, tmp_path: Path
     ) -> None:
         share(world / "home", other)
-        with pytest.raises(UnsafePlaceError, match="chmod go-w"):
+        with pytest.raises(ConfigurationError, match="chmod go-w"):
             submit_treatments(
                 {"one": table(tmp_path)}, {"one": tmp_path}, exec_cmd=ESTIMATE, split_cmd=SPLIT
             )
@@ -226,7 +226,7 @@ class TestPlaces:
         check_place(world / "mine")
         assert grp.getgrgid(other.pw_gid).gr_name == OTHER
         share(world / "mine", other)
-        with pytest.raises(UnsafePlaceError, match="mine"):
+        with pytest.raises(ConfigurationError, match="mine"):
             check_place(world / "mine")
 
     def test_a_group_of_ones_own_that_has_members(
@@ -235,7 +235,7 @@ class TestPlaces:
         subprocess.run(["/usr/sbin/usermod", "-a", "-G", "root", OTHER], check=True)
         try:
             (world / "mine").mkdir()
-            with pytest.raises(UnsafePlaceError, match="mine"):
+            with pytest.raises(ConfigurationError, match="mine"):
                 check_place(world / "mine")
         finally:
             subprocess.run(["/usr/bin/gpasswd", "-d", OTHER, "root"], check=True)
@@ -247,7 +247,7 @@ class TestPlaces:
         (world / "mine").chmod(0o700)
         check_place(world / "mine" / "a" / "b")
         (world / "mine").chmod(0o710)
-        with pytest.raises(UnsafePlaceError, match="mine/a"):
+        with pytest.raises(ConfigurationError, match="mine/a"):
             check_place(world / "mine" / "a" / "b")
         (world / "mine").chmod(0o700)
         (world / "way").symlink_to(world / "mine" / "a")
@@ -255,7 +255,7 @@ class TestPlaces:
         (world / "mine" / "out").symlink_to(world / "shared")
         (world / "shared").mkdir()
         share(world / "shared", other)
-        with pytest.raises(UnsafePlaceError, match="shared"):
+        with pytest.raises(ConfigurationError, match="shared"):
             check_place(world / "mine" / "out")
 
     def test_links_are_followed(self, other: pwd.struct_passwd, world: Path) -> None:
@@ -266,11 +266,11 @@ class TestPlaces:
         os.chown(world / "theirs", other.pw_uid, other.pw_gid)
         (world / "ours").unlink()
         (world / "ours").symlink_to(world / "theirs")
-        with pytest.raises(UnsafePlaceError, match="theirs belongs to"):
+        with pytest.raises(ConfigurationError, match="theirs belongs to"):
             check_place(world / "ours")
         (world / "link").symlink_to(world / "mine")
         os.chown(world / "link", other.pw_uid, -1, follow_symlinks=False)
-        with pytest.raises(UnsafePlaceError, match="link belongs to"):
+        with pytest.raises(ConfigurationError, match="link belongs to"):
             check_place(world / "link" / "a")
         (world / "loop").symlink_to("loop")
         with pytest.raises(OSError, match="symbolic links"):
@@ -282,10 +282,10 @@ class TestPlaces:
         make_private(world / "all" / "a" / "b")
         check_place(world / "all" / "a" / "b")
         os.chown(world / "all" / "a", other.pw_uid, -1)
-        with pytest.raises(UnsafePlaceError, match="a belongs to another user"):
+        with pytest.raises(ConfigurationError, match="a belongs to another user"):
             check_place(world / "all" / "a" / "b")
         (world / "all").chmod(0o777)
-        with pytest.raises(UnsafePlaceError, match=r"may write to .*all"):
+        with pytest.raises(ConfigurationError, match=r"may write to .*all"):
             make_private(world / "all" / "c")
         assert not (world / "all" / "c").exists()
 
@@ -332,7 +332,7 @@ class TestPlaces:
         monkeypatch.setenv("TMPDIR", str(world / "scratch"))
         monkeypatch.setattr(tempfile, "tempdir", None)
         for mode in ("local", "local_with_dumps", "remote_cluster"):
-            with pytest.raises(UnsafePlaceError, match="TMPDIR"):
+            with pytest.raises(ConfigurationError, match="TMPDIR"):
                 remote_map(abs, [(1,)], mode=mode)
         assert list((world / "scratch").iterdir()) == []
         (world / "scratch").chmod(0o3775)  # whoever made a file there is the one who may replace it

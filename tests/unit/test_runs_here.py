@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from pyhrf_parallel import (
+    ClusterError,
     MapRun,
     NotShippableError,
     RemoteException,
     RunNotFoundError,
-    SubmissionError,
     TaskLostError,
     submit_map,
 )
@@ -182,7 +182,7 @@ def test_an_engine_that_never_says_a_word(home: Path, monkeypatch: pytest.Monkey
         (directory / ENGINE_LOG).unlink()
         (directory / ENGINE_LOG).mkdir()  # nowhere to say why it ends
         with pytest.raises(
-            SubmissionError, match=r"ended 3 times without a word .*logs " + run.run_id
+            ClusterError, match=r"ended 3 times without a word .*logs " + run.run_id
         ):
             run.results()
         run.clean()

@@ -14,7 +14,7 @@ from typing import Any
 from pyhrf_parallel.backends.local.dispatcher import Dispatcher
 from pyhrf_parallel.backends.local.pools import PoolSettings, give_back, start_pool
 from pyhrf_parallel.configuration import Configuration
-from pyhrf_parallel.errors import OptionError, SubmissionError
+from pyhrf_parallel.errors import ClusterError, ConfigurationError
 from pyhrf_parallel.extras import require
 from pyhrf_parallel.files import private_directory
 from pyhrf_parallel.shipping import LARGE, write_payload
@@ -90,7 +90,7 @@ class _Processes:
                 suspects = sorted({i for i in dispatcher.suspects if i >= 0})
                 vain = 0 if suspects or outcomes.settled > before else vain + 1
                 if vain == _HOPELESS:
-                    raise SubmissionError(f"No worker process stays alive: {verdict}")
+                    raise ClusterError(f"No worker process stays alive: {verdict}")
                 if len(suspects) == 1:
                     _account(suspects.pop(), deaths, verdict, outcomes)
 
@@ -142,7 +142,7 @@ def _run_in_batches(joblib: ModuleType, n_jobs: int, outcomes: Outcomes, backend
     """Run on a backend of the user's choice, whose workers may be threads or on other machines."""
     work = outcomes.work
     if work.options.timeout is not None or work.options.retries:
-        raise OptionError(
+        raise ConfigurationError(
             f"timeout= and retries= cannot be honoured on joblib's {backend}, which can neither stop a "
             "task nor tell which one a process died of; they can on joblib's default backend, loky"
         )

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Self
 
-from pyhrf_parallel.errors import SubmissionError
+from pyhrf_parallel.errors import ClusterError
 from pyhrf_parallel.worker.process import describe_death
 
 _MOST = 1024  # processes of a map
@@ -176,7 +176,7 @@ def start_pool(
         pool.submit(jobs, job, over)
     except OSError as error:
         pool.end()
-        raise SubmissionError(
+        raise ClusterError(
             f"{jobs} processes cannot be started: {error.strerror or error}; use a smaller n_jobs, or raise "
             "the limits that ulimit -a shows"
         ) from error

@@ -7,9 +7,9 @@ import time
 
 from pyhrf_parallel.commands import config_file
 from pyhrf_parallel.commands.console import connect
-from pyhrf_parallel.commands.doctor.chain import BrokenError, Chain, Check, NothingToCheck, Remark
+from pyhrf_parallel.commands.doctor.chain import Chain, Check, Finding, broken, remark, skipped
 from pyhrf_parallel.configuration import load_configuration
-from pyhrf_parallel.errors import NoFilesError, ParallelError
+from pyhrf_parallel.errors import ParallelError, TransferError
 
 _TIMEOUT = 10  # seconds
 _SLOW = 2.0  # seconds that a command may take that does nothing
@@ -43,21 +43,21 @@ def address(chain: Chain) -> str:
     return f"{found}{f' through {found.jump}' if found.jump else ''}"
 
 
-def network(chain: Chain) -> str:
+def network(chain: Chain) -> str | Finding:
     """Connect to its port, and disconnect."""
     address = chain.address
     assert address is not None  # noqa: S101
     if address.jump:
-        raise NothingToCheck(f"the way is through {address.jump}: see login")
+        return skipped(f"the way is through {address.jump}: see login")
     began = time.monotonic()
     try:
         socket.create_connection((address.host, address.port), timeout=_TIMEOUT).close()
     except OSError as error:
         why = "no answer" if isinstance(error, TimeoutError) else error.strerror or error
-        raise BrokenError(
+        return broken(
             f"{address.host}, port {address.port}: {why}",
             "is the name right, is a VPN needed, does a firewall stand between?",
-        ) from error
+        )
     return f"port {address.port} answers in {(time.monotonic() - began) * 1000:.0f} ms"
 
 
@@ -72,9 +72,9 @@ def host_key(chain: Chain) -> str:
     return "known, and the right one"
 
 
-def login(chain: Chain) -> str | Remark:
+def login(chain: Chain) -> str | Finding:
     """Say what came of logging in, and run a command."""
-    if isinstance(chain.refusal, NoFilesError):
+    if isinstance(chain.refusal, TransferError):
         return "it works"
     if chain.refusal is not None:
         raise chain.refusal
@@ -82,20 +82,20 @@ def login(chain: Chain) -> str | Remark:
     done = chain.cluster.connection.run(["uname", "-n"])
     seconds = time.monotonic() - began
     if done.status:
-        raise BrokenError(
+        return broken(
             f"the command uname ends with status {done.status}: {done.err.strip()}",
             f"does this work? ssh {chain.server} uname -n",
         )
     told = f"as {chain.cluster.address.user} on {done.out.decode(errors='replace').strip()}"
     if done.noise:
         first = done.noise.decode(errors="replace").strip().partition("\n")[0]
-        return Remark(
+        return remark(
             f"{told}; startup files of the shell there print something: {first[:60]!r}",
             "maps do not mind, scp and others do: begin what prints in ~/.bashrc or ~/.cshrc with: "
             "[ -t 1 ] &&",
         )
     if seconds > _SLOW:
-        return Remark(
+        return remark(
             f"{told}; a command takes {seconds:.0f} s",
             f"each map waits that long at least once: what is slow in the startup files of the shell there? See: "
             f"time ssh {chain.server} true",

@@ -1,4 +1,4 @@
-"""A chain of checks, each of which hangs on others."""
+"""A chain of checks, each of which depends on others."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from pyhrf_parallel.commands.console import CommandError
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.errors import ParallelError
 
@@ -15,30 +14,35 @@ if TYPE_CHECKING:
     from pyhrf_parallel.runs.ssh import Address
 
 
-class BrokenError(CommandError):
-    """A link of the chain is broken.
+class Finding(NamedTuple):
+    """What came of a check.
 
     Attributes
     ----------
+    outcome : {'ok', 'warn', 'FAIL', 'skip'}
+        Whether it works.
     found, advice : str
-        What is wrong, and what to do.
+        What there is, and what to do about it.
     """
 
-    def __init__(self, found: str, advice: str = "") -> None:
-        super().__init__(found, advice)
-        self.found = found
-        self.advice = advice
-
-
-class NothingToCheck(Exception):  # noqa: N818  (nothing is wrong)
-    """A check has nothing to look at."""
-
-
-class Remark(NamedTuple):
-    """What a check has found that works, and is not as it should be."""
-
+    outcome: str
     found: str
-    advice: str
+    advice: str = ""
+
+
+def skipped(reason: str) -> Finding:
+    """Return what a check finds that has nothing to look at."""
+    return Finding("skip", reason)
+
+
+def remark(found: str, advice: str) -> Finding:
+    """Return what a check finds that works, but not as it should."""
+    return Finding("warn", found, advice)
+
+
+def broken(found: str, advice: str = "") -> Finding:
+    """Return what a check finds that does not work."""
+    return Finding("FAIL", found, advice)
 
 
 @dataclass
@@ -100,29 +104,18 @@ class Check:
     needs : tuple of str
         The checks without which it makes no sense.
     look : callable
-        Returns what it has found, or a Remark; or raises BrokenError, NothingToCheck, or any error of this
-        package (whose text says what to do).
+        Returns what it has found, or raises any error of this package, whose text says what to do.
     """
 
     name: str
     needs: tuple[str, ...]
-    look: Callable[[Chain], str | Remark]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What came of a check: `outcome` is ``'ok'``, ``'warn'``, ``'FAIL'`` or ``'skip'``."""
-
-    check: str
-    outcome: str
-    found: str
-    advice: str = ""
+    look: Callable[[Chain], str | Finding]
 
 
 def examine(
     checks: Iterable[Check], chain: Chain, announce: Callable[[str], object]
-) -> Iterator[Finding]:
-    """Do all checks, skipping those that hang on a broken one.
+) -> Iterator[tuple[str, Finding]]:
+    """Do all checks, except those that depend on a failed one.
 
     Parameters
     ----------
@@ -135,34 +128,28 @@ def examine(
 
     Yields
     ------
-    Finding
-        One for each check, as soon as it is there.
+    name : str
+        The check.
+    finding : Finding
+        What came of it, as soon as it is known.
     """
-    broken: dict[str, str] = {}  # a check, and the broken one that it hangs on
+    failed: dict[str, str] = {}  # a check, and the failed one that it depends on
     for check in checks:
-        reason = next((broken[need] for need in check.needs if need in broken), "")
+        reason = next((failed[need] for need in check.needs if need in failed), "")
         if reason:
-            broken[check.name] = reason
-            yield Finding(check.name, "skip", f"needs {reason}")
+            failed[check.name] = reason
+            yield check.name, skipped(f"needs {reason}")
             continue
         announce(check.name)
         finding = _look(check, chain)
         if finding.outcome == "FAIL":
-            broken[check.name] = check.name
-        yield finding
+            failed[check.name] = check.name
+        yield check.name, finding
 
 
 def _look(check: Check, chain: Chain) -> Finding:
     try:
         found = check.look(chain)
-        return (
-            Finding(check.name, "warn", *found)
-            if isinstance(found, Remark)
-            else Finding(check.name, "ok", found)
-        )
-    except NothingToCheck as nothing:
-        return Finding(check.name, "skip", str(nothing))
-    except BrokenError as broken:
-        return Finding(check.name, "FAIL", broken.found, broken.advice)
     except ParallelError as error:
-        return Finding(check.name, "FAIL", str(error))
+        return broken(str(error))
+    return found if isinstance(found, Finding) else Finding("ok", found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import click
 
@@ -51,17 +51,17 @@ def doctor(
     findings = []
     chain = Chain(not no_job, patience, python27)
     watched = sys.stdout.isatty() and not as_json
-    for finding in _findings(chain, _announce if watched else _say_nothing):
-        findings.append(finding)
+    for name, finding in _findings(chain, _announce if watched else _say_nothing):
+        findings.append({"check": name, **finding._asdict()})
         if not as_json:
-            _show(finding)
-    ok = all(finding.outcome != "FAIL" for finding in findings)
+            _show(name, finding)
+    ok = all(finding["outcome"] != "FAIL" for finding in findings)
     if as_json:
-        console.print_json({"ok": ok, "checks": [asdict(finding) for finding in findings]})
+        console.print_json({"ok": ok, "checks": findings})
     context.exit(0 if ok else 1)
 
 
-def _findings(chain: Chain, announce: Callable[[str], object]) -> Iterator[Finding]:
+def _findings(chain: Chain, announce: Callable[[str], object]) -> Iterator[tuple[str, Finding]]:
     try:
         yield from examine(_checks(chain), chain, announce)
     finally:
@@ -89,10 +89,10 @@ def _announce(name: str) -> None:
     click.echo(f"...   {name}\r", nl=False)
 
 
-def _show(finding: Finding) -> None:
+def _show(name: str, finding: Finding) -> None:
     width = max(len(check.name) for check in CHECKS)
     outcome = click.style(f"{finding.outcome:4}", fg=_COLORS[finding.outcome])
     found = finding.found.replace("\n", f"\n{' ' * (width + 8)}")
-    click.echo(f"{outcome}  {finding.check:{width}}  {found}")
+    click.echo(f"{outcome}  {name:{width}}  {found}")
     if finding.advice:
         click.echo(f"{' ' * (width + 6)}  -> {finding.advice}")

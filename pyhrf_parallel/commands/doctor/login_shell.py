@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pyhrf_parallel.commands.setup.queues import answers
-from pyhrf_parallel.errors import ClusterConnectionError
+from pyhrf_parallel.errors import ClusterError
 
 if TYPE_CHECKING:
     from pyhrf_parallel.runs.remote import Cluster
@@ -42,7 +42,7 @@ def find_setup(cluster: Cluster) -> str:
     try:
         here = _environment(cluster, "env")
         there = _environment(cluster, _LOGIN)
-    except ClusterConnectionError:
+    except ClusterError:
         return ""
     words = [
         f"{name}={shlex.quote(there[name])}"

@@ -7,15 +7,14 @@ import posixpath
 import secrets
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pyhrf_parallel.commands.console import CommandError
-from pyhrf_parallel.commands.doctor.chain import BrokenError, Chain, Check, NothingToCheck
+from pyhrf_parallel.commands.doctor.chain import Chain, Check, Finding, broken, skipped
 from pyhrf_parallel.commands.setup.environment import identity_there
 from pyhrf_parallel.commands.setup.identity import differences, identity
 from pyhrf_parallel.commands.setup.interpreters import MINOR, probe
 from pyhrf_parallel.commands.setup.queues import find_queues, slurm_version
-from pyhrf_parallel.errors import ParallelError
+from pyhrf_parallel.errors import ClusterError, ParallelError
 
 if TYPE_CHECKING:
     from pyhrf_parallel.runs.run import MapRun
@@ -33,7 +32,7 @@ _NOT_SHARED = (
 )
 
 
-def remote_path(chain: Chain) -> str:
+def remote_path(chain: Chain) -> str | Finding:
     """Make a directory where runs are to live, and remove it."""
     from pyhrf_parallel.runs.sftp import advice
 
@@ -46,12 +45,19 @@ def remote_path(chain: Chain) -> str:
         sftp.mkdir(name, 0o700)
         sftp.rmdir(name)
     except OSError as error:
-        raise BrokenError(
+        return broken(
             f"nothing can be made in {existing}: {error}{advice(error, name)}",
             "set remote_path of [parallel-cluster] to a directory of yours that all nodes share",
-        ) from error
+        )
     state = "can be written to" if existing == place else "will be made"
-    return f"{place} {state}, {_free(chain, existing)}"
+    free = _free(chain, existing)
+    if free is not None and free < _LITTLE:
+        return broken(
+            f"only {free / 1e6:.0f} MB are free in {existing}",
+            "remove something, or set remote_path",
+        )
+    told = "free space unknown" if free is None else f"{free / 1e9:.1f} GB free"
+    return f"{place} {state}, {told}"
 
 
 def _exists(chain: Chain, path: str) -> bool:
@@ -61,28 +67,24 @@ def _exists(chain: Chain, path: str) -> bool:
     return False
 
 
-def _free(chain: Chain, path: str) -> str:
+def _free(chain: Chain, path: str) -> int | None:
+    """Return the free bytes of a file system there, None if `df` does not say."""
     done = chain.cluster.connection.run(["df", "-Pk", path])
     try:
         # From the percentage back: names of file systems and directories may have spaces.
         row = done.out.decode(errors="replace").splitlines()[1]
-        free = int(row.partition("%")[0].split()[-2]) * 1024
+        return int(row.partition("%")[0].split()[-2]) * 1024
     except (IndexError, ValueError):
-        return "free space unknown"
-    if free < _LITTLE:
-        raise BrokenError(
-            f"only {free / 1e6:.0f} MB are free in {path}", "remove something, or set remote_path"
-        )
-    return f"{free / 1e9:.1f} GB free"
+        return None
 
 
-def remote_python(chain: Chain) -> str:
+def remote_python(chain: Chain) -> str | Finding:
     """Run the interpreter."""
     found = probe(chain.cluster, chain.settings.remote_python)
     if not found.version:
-        raise BrokenError(str(found), f"to make it: {chain.setup}")
+        return broken(str(found), f"to make it: {chain.setup}")
     if not found.fits:
-        raise BrokenError(
+        return broken(
             f"{found}, and here runs {MINOR}: functions travel between equal minor versions only",
             f"to make another one: {chain.setup} --remote-python "
             f"'~/pyhrf_parallel_venv_{MINOR}/bin/python'",
@@ -90,74 +92,69 @@ def remote_python(chain: Chain) -> str:
     return str(found)
 
 
-def packages(chain: Chain) -> str:
+def packages(chain: Chain) -> str | Finding:
     """Compare what is installed there with what is here."""
     here, there = identity(), identity_there(chain.cluster, chain.settings.remote_python)
     wrong = differences(here, there)
     if wrong:
-        raise BrokenError("; ".join(wrong), f"to install what is here: {chain.setup}")
+        return broken("; ".join(wrong), f"to install what is here: {chain.setup}")
     told = ", ".join(f"{name} {there[name]}" for name in here if name not in ("python", "sources"))
     if there["sources"] != here["sources"]:
         told += f" (its sources are not those of here, which {chain.setup} would send)"
     return told
 
 
-def scheduler(chain: Chain) -> str:
+def scheduler(chain: Chain) -> str | Finding:
     """Ask the scheduler's commands."""
     name, queue = chain.settings.scheduler, chain.settings.queue
     if name == "local_basic":
         return "local_basic: jobs run on the login node"
     if name != "slurm":
-        raise NothingToCheck(f"{name} is not known here: see job")
-    version, queues = _ask_slurm(chain)
+        return skipped(f"{name} is not known here: see job")
+    try:
+        version, queues = slurm_version(chain.cluster), find_queues(chain.cluster)
+    except ClusterError as error:
+        if error.transient:
+            raise
+        return broken(str(error), _LOGIN_ONLY.format(server=chain.server, setup=chain.setup))
     told = ", ".join(queues) or "none"
     if queue and queue not in queues:
         advice = "set queue of [parallel-cluster] to one of these, or leave it out"
-        raise BrokenError(f"there is no queue {queue!r}, only {told}", advice)
+        return broken(f"there is no queue {queue!r}, only {told}", advice)
     return f"{version}, queues: {told}"
 
 
-def _ask_slurm(chain: Chain) -> tuple[str, list[str]]:
-    try:
-        return slurm_version(chain.cluster), find_queues(chain.cluster)
-    except CommandError as error:
-        advice = _LOGIN_ONLY.format(server=chain.server, setup=chain.setup)
-        raise BrokenError(str(error), advice) from error
-
-
-def job(chain: Chain) -> str:
+def job(chain: Chain) -> str | Finding:
     """Run a map of two tasks, each in a job."""
     if not chain.with_job:
-        raise NothingToCheck("not wanted (--no-job)")
+        return skipped("not wanted (--no-job)")
     from pyhrf_parallel.submitting import submit_map
 
     began = time.monotonic()
     with submit_map(platform.node, [(), ()]) as run:
         try:
-            nodes = _wait(run, chain.patience)
+            failure = None if run.wait(chain.patience) else _unfinished(run, chain.patience)
+            nodes = [] if failure else run.results()
+        except ParallelError as error:
+            return broken(str(error), _REFUSED if "refuses" in str(error) else _NOT_SHARED)
         finally:
             run.clean()
     seconds = time.monotonic() - began
-    return f"2 tasks ran on {', '.join(sorted(nodes))}, and back, in {seconds:.1f} s"
+    told = f"2 tasks ran on {', '.join(sorted(set(nodes)))}, and back, in {seconds:.1f} s"
+    return failure or told
 
 
-def _wait(run: MapRun, patience: float) -> set[Any]:
-    try:
-        if run.wait(patience):
-            return set(run.results())
-    except ParallelError as error:
-        refused = "refuses" in str(error)
-        raise BrokenError(str(error), _REFUSED if refused else _NOT_SHARED) from error
+def _unfinished(run: MapRun, patience: float) -> Finding:
     rows = run.status().jobs
     jobs = {f"{row.status}{f' ({row.reason})' if row.reason else ''}" for row in rows}
-    raise BrokenError(
+    return broken(
         f"not over after {patience:g} s; jobs: {', '.join(sorted(jobs)) or 'none yet'}",
         "is the queue full (see squeue there)? To wait longer: --patience SECONDS; to leave this out: "
         "--no-job",
     )
 
 
-def pyhrf27(chain: Chain) -> str:
+def pyhrf27(chain: Chain) -> str | Finding:
     """Look for pyhrf on Python 2.7, and for the command that jobs run."""
     assert chain.python27 is not None  # noqa: S101
     python = chain.cluster.path(chain.python27)
@@ -170,11 +167,11 @@ def pyhrf27(chain: Chain) -> str:
     done = chain.cluster.connection.run([python, "-c", code])
     if done.status != 0:
         told = (done.err.strip().splitlines() or [f"exit status {done.status}"])[-1]
-        raise BrokenError(f"{python} has no pyhrf: {told}", advice)
+        return broken(f"{python} has no pyhrf: {told}", advice)
     version, pyhrf = done.out.decode(errors="replace").split()[-2:]
     command = posixpath.join(posixpath.dirname(python), "pyhrf_jde_estim")
     if not version.startswith("2.7") or not _exists(chain, command):
-        raise BrokenError(f"{python} is Python {version}; {command} has to be there", advice)
+        return broken(f"{python} is Python {version}; {command} has to be there", advice)
     return f"pyhrf {pyhrf}, Python {version}, {command}"
 
 

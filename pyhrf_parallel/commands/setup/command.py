@@ -136,7 +136,7 @@ def _check_queue(cluster: Cluster, wanted: Configuration) -> None:
     if wanted.queue and wanted.scheduler == "slurm":
         queues = find_queues(cluster)
         if wanted.queue not in queues:
-            raise console.CommandError(
+            raise click.ClickException(
                 f"{cluster.address} has no queue {wanted.queue!r}, only {', '.join(queues) or 'none'}"
             )
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pyhrf_parallel.commands.console import CommandError
 from pyhrf_parallel.commands.setup.identity import PACKAGES, differences, identity
 from pyhrf_parallel.commands.setup.interpreters import (
     MINOR,
@@ -23,6 +22,7 @@ from pyhrf_parallel.commands.setup.interpreters import (
     probe,
 )
 from pyhrf_parallel.commands.setup.wheels import collect_wheels, pip_wheel
+from pyhrf_parallel.errors import ClusterError
 
 if TYPE_CHECKING:
     from pyhrf_parallel.runs.remote import Cluster
@@ -103,14 +103,14 @@ class Environment:
 
         Raises
         ------
-        CommandError
+        ClusterError
             If it cannot be done.
         """
         found = probe(self._cluster, self._python)
         if not found.version:
             return [self._making(), *self._installing(there={})]
         if not found.fits:
-            raise CommandError(
+            raise ClusterError(
                 f"{self._python} on {self._host} is Python {found.version}, and here runs {MINOR}: choose "
                 f"another place, for example --remote-python ~/pyhrf_parallel_venv_{MINOR}/bin/python"
             )
@@ -119,7 +119,7 @@ class Environment:
         if there.items() >= (identity() | {"python": found.version}).items() and not self._packages:
             return []
         if not found.is_environment:
-            raise CommandError(
+            raise ClusterError(
                 f"{self._python} on {self._host} belongs to the system, and nothing is installed there: "
                 "leave --remote-python out, or name an interpreter in an environment of your own"
             )
@@ -131,7 +131,7 @@ class Environment:
             return
         wanted = probe(self._cluster, self._base)
         if (wanted.base, wanted.version) != (found.base, found.version):
-            raise CommandError(
+            raise ClusterError(
                 f"{self._python} on {self._host} is there already, of the Python {found.version} in {found.base}, "
                 f"and --base-python is {wanted}. Leave that out, remove the environment, or make another one "
                 "with --remote-python ~/other_environment/bin/python"
@@ -146,7 +146,7 @@ class Environment:
         """The directory of the virtual environment."""
         directory, name = posixpath.split(self._cluster.path(self._python))
         if posixpath.basename(directory) != "bin" or not name.startswith("python"):
-            raise CommandError(
+            raise ClusterError(
                 f"--remote-python has to be .../bin/python, in an environment that exists or can be "
                 f"made: {self._python!r}"
             )
@@ -155,7 +155,7 @@ class Environment:
     def _making(self) -> Step:
         listing = self._list(self._place)
         if listing and "pyvenv.cfg" not in listing:
-            raise CommandError(
+            raise ClusterError(
                 f"{self._place} on {self._host} exists and is no virtual environment: name another place "
                 "with --remote-python"
             )
@@ -171,7 +171,7 @@ class Environment:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise CommandError(f"{directory} on {self._host}: {error}") from error
+            raise ClusterError(f"{directory} on {self._host}: {error}") from error
 
     @cached_property
     def _files(self) -> dict[str, bytes]:
@@ -228,7 +228,7 @@ class Environment:
         if done.status:
             said = (done.out.decode(errors="replace") + done.err).strip().splitlines()[-15:]
             what = f"On {self._host} this ended with status {done.status}:"
-            raise CommandError("\n".join([what, " ".join(map(self._short, argv)), *said]))
+            raise ClusterError("\n".join([what, " ".join(map(self._short, argv)), *said]))
 
     def _send(self) -> None:
         from pyhrf_parallel.runs.sftp import SFTPFiles
@@ -254,13 +254,13 @@ class Environment:
 
         Raises
         ------
-        CommandError
+        ClusterError
             If it is not what is needed.
         """
         there = identity_there(self._cluster, self._python)
         wrong = differences(identity(), there)
         if wrong:
-            raise CommandError(
+            raise ClusterError(
                 f"{self._python} on {self._host} does not work: {'; '.join(wrong)}. Look at it with: "
                 f"ssh {self._cluster.address.alias} {shlex.quote(self._python)} -m {_IDENTITY}"
             )

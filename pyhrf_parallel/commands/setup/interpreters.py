@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pyhrf_parallel.commands.console import CommandError
+from pyhrf_parallel.errors import ClusterError
 
 if TYPE_CHECKING:
     from pyhrf_parallel.runs.remote import Cluster
@@ -95,7 +95,7 @@ def find_base(cluster: Cluster, given: str | None) -> str:
 
     Raises
     ------
-    CommandError
+    ClusterError
         If there is none, with what there is.
     """
     tried = []
@@ -104,7 +104,7 @@ def find_base(cluster: Cluster, given: str | None) -> str:
         if found.fits and found.has_venv:
             return command
         tried.append(f"{found} without the module venv" if found.fits else str(found))
-    raise CommandError(
+    raise ClusterError(
         f"There is no Python {MINOR} on {cluster.address}, and functions travel between equal minor "
         f"versions only. Tried {'; '.join(tried)}. If it is elsewhere, name it: --base-python "
         f"/path/to/python{MINOR}. If it comes as an environment module: --setup 'module load NAME'. Or else "

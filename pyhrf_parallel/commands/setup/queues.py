@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyhrf_parallel.commands.console import CommandError
 from pyhrf_parallel.commands.setup.interpreters import NOT_RUN, last_line
 from pyhrf_parallel.engine.slurm import LIST_QUEUES
+from pyhrf_parallel.errors import ClusterError
 
 if TYPE_CHECKING:
     from pyhrf_parallel.runs.remote import Cluster
@@ -30,7 +30,7 @@ def slurm_version(cluster: Cluster) -> str:
 
     Raises
     ------
-    CommandError
+    ClusterError
         If one of its commands does not answer.
     """
     version = ""
@@ -38,8 +38,8 @@ def slurm_version(cluster: Cluster) -> str:
         done = cluster.connection.run([command, "--version"])
         if done.status:
             if done.status in NOT_RUN:
-                raise CommandError(f"{command} is not found on {cluster.address}")
-            raise CommandError(f"{command} on {cluster.address}: {last_line(done.err)}")
+                raise ClusterError(f"{command} is not found on {cluster.address}")
+            raise ClusterError(f"{command} on {cluster.address}: {last_line(done.err)}")
         version = last_line(done.out.decode(errors="replace"))
     return version
 
@@ -49,11 +49,11 @@ def find_queues(cluster: Cluster) -> list[str]:
 
     Raises
     ------
-    CommandError
+    ClusterError
         If Slurm does not answer.
     """
     done = cluster.connection.run(LIST_QUEUES)
     if done.status:
         why = last_line(done.err) or f"status {done.status}"
-        raise CommandError(f"sinfo on {cluster.address} does not answer: {why}")
+        raise ClusterError(f"sinfo on {cluster.address} does not answer: {why}")
     return sorted(set(done.out.decode(errors="replace").split()))

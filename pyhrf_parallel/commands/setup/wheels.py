@@ -12,7 +12,7 @@ import zipfile
 from contextlib import suppress
 from pathlib import Path
 
-from pyhrf_parallel.commands.console import CommandError
+from pyhrf_parallel.errors import ClusterError
 from pyhrf_parallel.version import __version__
 
 _OURS = "pyhrf_parallel"
@@ -36,7 +36,7 @@ def collect_wheels() -> dict[str, bytes]:
 
     Raises
     ------
-    CommandError
+    ClusterError
         If something is not installed here, or cannot be packed.
     """
     return dict(_wheel(name, *modules) for name, modules in _MODULES.items())
@@ -47,16 +47,16 @@ def pip_wheel() -> tuple[str, bytes]:
 
     Raises
     ------
-    CommandError
+    ClusterError
         If there is no pip here.
     """
-    with suppress(CommandError):
+    with suppress(ClusterError):
         return _wheel("pip", "pip")
     bundled = importlib.util.find_spec("ensurepip")  # environments made by uv have no pip
     if bundled and bundled.origin:
         for path in (Path(bundled.origin).parent / "_bundled").glob("pip-*.whl"):
             return path.name, path.read_bytes()
-    raise CommandError(
+    raise ClusterError(
         "pip is needed here too, to be sent to the cluster; install it with: python -m ensurepip (or: "
         "uv pip install pip)"
     )
@@ -77,7 +77,7 @@ def _wheel(name: str, *modules: str) -> tuple[str, bytes]:
 def _files(name: str, module: str) -> dict[str, bytes]:
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
-        raise CommandError(
+        raise ClusterError(
             f"{name} is needed here too, to be sent to the cluster; install it with: "
             "pip install 'pyhrf_parallel[cluster]'"
         )
@@ -87,7 +87,7 @@ def _files(name: str, module: str) -> dict[str, bytes]:
     files = [p for p in sorted(origin.parent.rglob("*")) if _belongs(p)]
     compiled = [path for path in files if path.suffix in _COMPILED]
     if compiled:
-        raise CommandError(
+        raise ClusterError(
             f"{name} is not pure Python here ({compiled[0]}) and cannot be sent to the cluster; "
             f"install it again with: pip install --force-reinstall {name}"
         )
@@ -109,7 +109,7 @@ def _metadata(name: str) -> tuple[str, dict[str, str]]:
         texts["entry_points.txt"] = installed.read_text("entry_points.txt") or ""
     except importlib.metadata.PackageNotFoundError:
         if name != _OURS:  # which may be on PYTHONPATH only
-            raise CommandError(f"{name} is not installed here") from None
+            raise ClusterError(f"{name} is not installed here") from None
     text = text or f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
     # That of an editable installation is from the day on which it was made.
     texts["METADATA"] = re.sub(r"(?m)^Version: .*$", f"Version: {version}", text, count=1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pyhrf_parallel.errors import ClusterConnectionError
+from pyhrf_parallel.errors import ClusterError
 from pyhrf_parallel.runs.ssh import Address, find_address
 
 CONFIG = """
@@ -98,7 +98,7 @@ def test_no_configuration(ssh: Path) -> None:
 )
 def test_a_configuration_that_cannot_be_used(content: bytes, told: str, ssh: Path) -> None:
     (ssh / "config").write_bytes(content)
-    with pytest.raises(ClusterConnectionError, match=f"{re.escape(str(ssh))}.*{told}"):
+    with pytest.raises(ClusterError, match=f"{re.escape(str(ssh))}.*{told}"):
         find_address("a")
 
 

@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyhrf_parallel.errors import RemoteException, TaskLostError
+from pyhrf_parallel.errors import RemoteException, TaskLostError, TransferError
 from pyhrf_parallel.files import private_directory, write_then_rename
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Options, Outcomes, Work
 from pyhrf_parallel.worker.claims import Claims
-from pyhrf_parallel.worker.payload import Payload, PayloadError
-from pyhrf_parallel.worker.record_files import PART, DamagedRecordsError, RecordFile, RecordStream
+from pyhrf_parallel.worker.payload import Payload
+from pyhrf_parallel.worker.record_files import PART, RecordFile, RecordStream
 from pyhrf_parallel.worker.records import absorb, lost, note, raised, returned
 
 
@@ -89,7 +89,7 @@ class TestPayload:
             position = data.draw(st.integers(0, len(content) - 1))
             content[position] ^= data.draw(st.integers(1, 255))
             path.write_bytes(content)
-            with pytest.raises(PayloadError), closing(Payload(path)) as payload:
+            with pytest.raises(TransferError), closing(Payload(path)) as payload:
                 payload.function()
                 for index in range(3):
                     assert payload.calls(index, 3)[0] == (calls[index], {})
@@ -203,7 +203,7 @@ class TestRecords:
         content = bytearray((tmp_path / f"r{PART}").read_bytes())
         content[-3] ^= 1
         for skim in (False, True):
-            with pytest.raises(DamagedRecordsError, match="checksum"):
+            with pytest.raises(TransferError, match="checksum"):
                 RecordStream(skim=skim).feed(bytes(content))
 
     def test_a_result_that_exits_when_it_is_loaded_fails_its_task(self) -> None:
@@ -216,7 +216,7 @@ class TestRecords:
         file.write(returned(0, ["value"]))
         content = bytearray((tmp_path / f"r{PART}").read_bytes())
         content[-3] ^= 1
-        with pytest.raises(DamagedRecordsError, match="checksum"):
+        with pytest.raises(TransferError, match="checksum"):
             RecordStream().feed(bytes(content))
 
 
