@@ -200,7 +200,7 @@ def test_an_engine_whose_plan_cannot_be_read(
         before = plan.read_bytes()
         plan.write_text(content)
         os.kill(state.pid, signal.SIGKILL)
-        with pytest.raises(SubmissionError, match=r"plan.json (is damaged|was written by another)"):
+        with pytest.raises(ClusterError, match=r"plan.json (is damaged|was written by another)"):
             run.results()
         plan.write_bytes(before)
         run.clean()
