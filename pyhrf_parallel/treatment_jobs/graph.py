@@ -47,6 +47,8 @@ class Description:
         ``user@host``, and the path there, for the result; None if it is fetched.
     output : sequence of str
         The command that makes files for people of the result; none if that is not done there.
+    replaceable : sequence of str
+        The SHA-256 checksums of the files that the result may replace where it is sent.
     """
 
     label: str
@@ -57,6 +59,7 @@ class Description:
     inputs: Sequence[str] = ()
     send_to: tuple[str, str] | None = None
     output: Sequence[str] = ()
+    replaceable: Sequence[str] = ()
 
     @property
     def results(self) -> list[str]:

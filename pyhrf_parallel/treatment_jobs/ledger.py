@@ -98,11 +98,15 @@ class Ledger:
             return False
         if path == self._path:
             return not self._told
-        return not path.is_file() or checksum(path) not in self._own().get(str(path), [])
+        return not path.is_file() or checksum(path) not in self.replaceable(path)
+
+    def replaceable(self, path: Path) -> list[str]:
+        """Return the SHA-256 checksums under which a file belongs to earlier results, whether or not it is there."""
+        return self._own().get(str(path), [])
 
     def _why(self, path: Path) -> str:
         """Say why a file is foreign."""
-        if self._own().get(str(path)):
+        if self.replaceable(path):
             return "has been changed since an analysis has written it"
         if path.name.endswith(PROVENANCE) and _is_of_old_version(path):
             return (

@@ -202,6 +202,7 @@ class Submission:
             Description(
                 f"{self._request.label}-{s.name}", s.regions, place, s.estimate, s.split,
                 list(s.inputs), (self._request.address, str(result)) if is_sent else None, s.output,
+                result_ledger(result, self._outputs(s.name)).replaceable(result),
             )
             for s, place, result in zip(self._staged, places, self._results, strict=True)
         ]  # fmt: skip

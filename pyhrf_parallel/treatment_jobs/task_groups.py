@@ -62,7 +62,7 @@ def _last(what: Description) -> list[Step]:
     module = ["python", "-P", "-m", "pyhrf_parallel.engine.send_back"]
     return [
         *output,
-        Step(BRING_BACK, [*module, RESULT, *what.send_to]),
+        Step(BRING_BACK, [*module, RESULT, *what.send_to, *what.replaceable]),
         # What has failed may be run again: it needs the files.
         Step(CLEAN, clean_command(what), needs_success=True),
     ]

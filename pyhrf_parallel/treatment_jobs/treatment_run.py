@@ -6,7 +6,7 @@ import hashlib
 import json
 import pickle
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,7 +41,7 @@ from pyhrf_parallel.treatment_jobs.graph import (
     RESULT,
     SPLIT,
 )
-from pyhrf_parallel.treatment_jobs.ledger import result_ledger
+from pyhrf_parallel.treatment_jobs.ledger import Ledger, result_ledger
 from pyhrf_parallel.treatment_jobs.outcome import Collected, Subject, raise_failures
 from pyhrf_parallel.treatment_jobs.region_files import result_name
 from pyhrf_parallel.treatment_jobs.treatment import JobSpan, ReadsResults
@@ -184,6 +184,8 @@ class TreatmentRun(Run):
                 self._settle(subject, log) if log else self._bring(subject, has_outputs, progress)
             )
             by_file = self._read(subject, merged["outputs"], expected)
+            if subject.is_sent and not is_here and state.phase == "done":
+                found.problem = ""  # its job could not send it, and it is here now
         if merged is None and not found.problem:
             found.problem = "its results were not merged"
         sizes: Sequence[int | None] = subject.n_voxels or [None] * len(subject.roi_ids)
@@ -255,7 +257,7 @@ class TreatmentRun(Run):
                 files = {path: result}
                 if has_outputs:
                     files = self._fetch_outputs(subject, Path(directory), progress) | files
-                ledger.check(files)
+                self._check(ledger, files, f"{subject.place}/{RESULT}")
                 for target in files:
                     target.parent.mkdir(parents=True, exist_ok=True)
                 checksums = {target: checksum(file) for target, file in files.items()}
@@ -270,6 +272,17 @@ class TreatmentRun(Run):
             ) from error
         ledger.finish(subject.identity, self._told(subject))
         return checksums[path]
+
+    def _check(self, ledger: Ledger, files: Iterable[Path], result: str) -> None:
+        """Check that files may be written; if not, say where the result is until they may be."""
+        try:
+            ledger.check(files)
+        except TreatmentError as error:
+            where = f"{self.manifest.settings.get('server') or 'this machine'}"
+            raise TreatmentError(
+                f"{error}; until then the result is kept on {where}, in {result}, and fetched by "
+                f"pyhrf-parallel collect {self.run_id}"
+            ) from error
 
     def _fetch_outputs(
         self, subject: Subject, directory: Path, progress: ProgressOption

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
@@ -217,6 +218,70 @@ class TestWayBack:
                 run.results()
             assert not mark.exists()
             run.clean()
+
+    @slurm_only
+    @pytest.mark.parametrize("way_on", ["collect", "retry"])
+    def test_a_file_that_appears_while_it_runs_stays(
+        self, way_on: str, address: str, real_data: Path, tmp_path: Path, cluster: OneNode
+    ) -> None:
+        place = tmp_path / "re sults `x` $HOME 'é\""
+        place.mkdir()
+        place.chmod(0o777)
+        result = place / "result.pck"
+
+        def mean_beside_another(roi: ROIData) -> float:
+            if not (place / "mine").exists():
+                (place / "mine").touch()
+                result.write_text("mine")
+            return float(roi.signals[0].mean())
+
+        treatment = ROITreatment(subject(real_data), mean_beside_another, tmp_path / "out")
+        with submit_treatments(
+            {"one": treatment}, {"one": place}, result_transfer="scp", local_host=address,
+            local_user=cluster.user,
+        ) as run:  # fmt: skip
+            with pytest.raises(TreatmentError) as caught:
+                run.results()
+            assert f"would replace {result}, which is no result of an earlier" in str(caught.value)
+            assert "until then the result is kept on onenode, in /" in str(caught.value)
+            sent = hashlib.sha256(b"mine").hexdigest()
+            logs = "".join(run.logs().values())
+            assert f"{result} is a file of 4 bytes, SHA-256 {sent}, and not the result" in logs
+            assert result.read_text() == "mine"
+            assert {*place.iterdir()} == {result, place / "mine"}
+            result.rename(place / "moved away")
+            if way_on == "retry":
+                run.retry()
+            assert [value > 0 for _, value, _ in run.results()["one"]] == [True, True]
+            assert (result.stat().st_uid != os.getuid()) == (way_on == "retry")  # who brought it
+            run.clean()
+
+    @slurm_only
+    def test_earlier_results_are_replaced(
+        self, address: str, real_data: Path, tmp_path: Path, cluster: OneNode
+    ) -> None:
+        place = tmp_path / "results"
+        place.mkdir()
+        place.chmod(0o777)
+
+        def of_way(way: str) -> ROITreatment:
+            def labelled(roi: ROIData) -> tuple[str, int]:
+                return way, roi.roi_id
+
+            return ROITreatment(subject(real_data), labelled, tmp_path / "out")
+
+        for number, way in enumerate(("sftp", "scp", "scp")):
+            treatment = of_way(f"{way} {number}")
+            run_all(
+                {"one": treatment}, tmp_path, local_result_pathes={"one": place},
+                result_transfer=way, local_host=address, local_user=cluster.user,
+            )  # fmt: skip
+        assert {*place.iterdir()} == {
+            place / "result.pck",
+            place / "result.pck.provenance.json",
+        }
+        found = [value for _, value, _ in load_results(place / "result.pck")]
+        assert found == [("scp 2", 2), ("scp 2", 1)]
 
     @once
     def test_a_job_that_could_not(self, real_data: Path, tmp_path: Path, cluster: OneNode) -> None:
