@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 
 from pyhrf_parallel import ConfigurationError, RemoteException, remote_map
+from pyhrf_parallel.backends.local.pools import Pool, PoolSettings
 from tests.contract import cases
 
 
@@ -164,3 +167,16 @@ def test_tasks_that_use_joblib_leave_nothing_in_shared_memory() -> None:
     while left() and time.monotonic() < deadline:  # joblib's tracker cleans up by itself
         time.sleep(0.1)
     assert left() == []
+
+
+def test_processes_are_killed_before_they_have_been_given_work() -> None:
+    backend, _ = joblib.parallel.get_active_backend()
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # so that loky's thread is in the middle of something
+    try:
+        for _ in range(20):
+            pool = Pool(joblib, PoolSettings.of(backend, 3, 0))
+            pool.submit(3, partial(time.sleep, 60), lambda: None)
+            pool.end()
+    finally:
+        sys.setswitchinterval(before)

@@ -8,11 +8,13 @@ ended well, its processes wait for the next one.
 from __future__ import annotations
 
 import os
+import queue
 import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Self
@@ -107,6 +109,10 @@ class Pool:
 
     def end(self) -> None:
         """Kill the processes; return when they have ended."""
+        # Jobs that loky's thread has not handed out yet: it would look for them after it has dropped them.
+        with suppress(queue.Empty):
+            while True:
+                self._executor._work_ids.get_nowait()  # noqa: SLF001
         self._executor.shutdown(wait=True, kill_workers=True)
 
     def verdict(self) -> str:
