@@ -15,12 +15,12 @@ from pyhrf_parallel.errors import (
     TaskLostError,
 )
 from pyhrf_parallel.functions import MarshalledFunction
+from pyhrf_parallel.outcomes import Outcomes
 from pyhrf_parallel.progress import ProgressOption, reporting
 from pyhrf_parallel.tasks import (
     Args,
     Kwargs,
     OnError,
-    Outcomes,
     Work,
     check_options,
     check_resources,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from pyhrf_parallel.configuration import Configuration
-from pyhrf_parallel.tasks import Outcomes, Work
+from pyhrf_parallel.outcomes import Outcomes
+from pyhrf_parallel.tasks import Work
 
 
 class Backend(Protocol):

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.files import private_directory
+from pyhrf_parallel.outcomes import Outcomes
 from pyhrf_parallel.relaying import Relay
 from pyhrf_parallel.shipping import write_payload
-from pyhrf_parallel.tasks import Outcomes, Work
+from pyhrf_parallel.tasks import Work
 from pyhrf_parallel.worker.process import PAYLOAD, command, describe_death, read_log_tail
 from pyhrf_parallel.worker.record_files import RecordStream
 from pyhrf_parallel.worker.records import absorb, lost, with_log

@@ -11,11 +11,12 @@ from pyhrf_parallel.engine.plan import ENGINE_LOG, Plan
 from pyhrf_parallel.errors import ClusterError
 from pyhrf_parallel.extras import require
 from pyhrf_parallel.files import private_directory
+from pyhrf_parallel.outcomes import Outcomes
 from pyhrf_parallel.relaying import Relay
 from pyhrf_parallel.runs.attached import EmbeddedEngine
 from pyhrf_parallel.runs.following import Follower
 from pyhrf_parallel.shipping import write_payload
-from pyhrf_parallel.tasks import Outcomes, Work, count_workers
+from pyhrf_parallel.tasks import Work, count_workers
 from pyhrf_parallel.worker.process import PAYLOAD
 
 _POLLS = (0.01, 0.1)  # seconds between two looks at the records: at first, and at most

@@ -9,7 +9,8 @@ from typing import Any
 
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.errors import ConfigurationError, RemoteException
-from pyhrf_parallel.tasks import Outcomes, Work
+from pyhrf_parallel.outcomes import Outcomes
+from pyhrf_parallel.tasks import Work
 
 _STRIDE = 0.01  # seconds of work between two reports of progress
 

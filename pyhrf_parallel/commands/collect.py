@@ -14,8 +14,8 @@ from pyhrf_parallel.commands import console
 from pyhrf_parallel.commands.finding import find
 from pyhrf_parallel.errors import ClusterError, RemoteException
 from pyhrf_parallel.files import write_then_rename
+from pyhrf_parallel.outcomes import Outcomes
 from pyhrf_parallel.progress import reporting
-from pyhrf_parallel.tasks import Outcomes
 
 if TYPE_CHECKING:
     from pyhrf_parallel.runs.run import MapRun, Run

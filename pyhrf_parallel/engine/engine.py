@@ -39,8 +39,8 @@ from pyhrf_parallel.engine.plan import (
 from pyhrf_parallel.engine.scheduler import Scheduler
 from pyhrf_parallel.engine.takeover import Takeover, find_tasks
 from pyhrf_parallel.files import checksum, remove_directory
+from pyhrf_parallel.outcomes import Ledger
 from pyhrf_parallel.processes import adopt_orphans, kill_descendants
-from pyhrf_parallel.tasks import Ledger
 from pyhrf_parallel.worker.process import PAYLOAD, describe_death, read_log_tail
 from pyhrf_parallel.worker.record_files import PART, RecordFile, RecordStream
 from pyhrf_parallel.worker.records import is_return, lost, note

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pyhrf_parallel.engine import slurm, step
 from pyhrf_parallel.engine.plan import JobStatus, Plan, Step, TaskGroup
-from pyhrf_parallel.tasks import Ledger
+from pyhrf_parallel.outcomes import Ledger
 from pyhrf_parallel.worker.claims import Claims
 from pyhrf_parallel.worker.process import CLAIMS, command, python_command
 

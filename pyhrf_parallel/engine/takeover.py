@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pyhrf_parallel.engine.group_progress import Job
 from pyhrf_parallel.engine.plan import JobStatus
-from pyhrf_parallel.tasks import Ledger
+from pyhrf_parallel.outcomes import Ledger
 from pyhrf_parallel.worker.claims import Claims
 from pyhrf_parallel.worker.runner import Cursor
 

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from pyhrf_parallel.engine.plan import RECORDS, STATE, EngineState
 from pyhrf_parallel.errors import ClusterError
+from pyhrf_parallel.outcomes import Outcomes
 from pyhrf_parallel.progress import LARGE
-from pyhrf_parallel.tasks import Outcomes
 from pyhrf_parallel.worker.record_files import PART, PIECE, RecordStream
 from pyhrf_parallel.worker.records import absorb
 

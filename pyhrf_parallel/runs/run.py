@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.engine.plan import EngineState, JobStatus
 from pyhrf_parallel.errors import ClusterError, RemoteException, RunNotFoundError, TransferError
+from pyhrf_parallel.outcomes import Outcomes
 from pyhrf_parallel.progress import ProgressOption, reporting
 from pyhrf_parallel.runs.following import Follower, read_log, read_state
 from pyhrf_parallel.runs.here import LocalRunDirectory
@@ -17,7 +18,7 @@ from pyhrf_parallel.runs.manifests import (
     forget,
     load_manifest,
 )
-from pyhrf_parallel.tasks import Options, Outcomes, Work
+from pyhrf_parallel.tasks import Options, Work
 
 if TYPE_CHECKING:  # paramiko is needed on clusters only
     from pyhrf_parallel.runs.remote import RemoteRunDirectory

@@ -26,11 +26,11 @@ from pyhrf_parallel.errors import (
     TreatmentError,
 )
 from pyhrf_parallel.files import checksum
+from pyhrf_parallel.outcomes import Outcomes
 from pyhrf_parallel.progress import ProgressOption, reporting
 from pyhrf_parallel.runs.following import read_state
 from pyhrf_parallel.runs.manifests import Manifest, read_remembered
 from pyhrf_parallel.runs.run import Run
-from pyhrf_parallel.tasks import Outcomes
 from pyhrf_parallel.treatment_jobs.failures import Failure, crash_report
 from pyhrf_parallel.treatment_jobs.graph import (
     ARCHIVE,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-    from pyhrf_parallel.tasks import Ledger, Outcomes
+    from pyhrf_parallel.outcomes import Ledger, Outcomes
 
     Record = tuple[Any, ...]
 

@@ -17,8 +17,9 @@ from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.errors import ClusterError, ConfigurationError
 from pyhrf_parallel.extras import require
 from pyhrf_parallel.files import private_directory
+from pyhrf_parallel.outcomes import Outcomes
 from pyhrf_parallel.shipping import LARGE, write_payload
-from pyhrf_parallel.tasks import Args, Kwargs, Outcomes, Work, available_cpus, count_workers
+from pyhrf_parallel.tasks import Args, Kwargs, Work, available_cpus, count_workers
 from pyhrf_parallel.worker.process import PAYLOAD
 from pyhrf_parallel.worker.records import absorb, lost, raised
 from pyhrf_parallel.worker.serving import serve

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, Listener, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyhrf_parallel.tasks import Outcomes
+from pyhrf_parallel.outcomes import Outcomes
 from pyhrf_parallel.worker.records import absorb
 from pyhrf_parallel.worker.runner import Cursor
 from pyhrf_parallel.worker.serving import Ahead

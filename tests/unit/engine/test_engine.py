@@ -13,7 +13,7 @@ from pyhrf_parallel.engine import engine as engines
 from pyhrf_parallel.engine.engine import Engine, _describe_end
 from pyhrf_parallel.engine.group_progress import Job, flattened
 from pyhrf_parallel.engine.plan import EngineState, JobStatus, Plan, TaskGroup
-from pyhrf_parallel.tasks import Ledger
+from pyhrf_parallel.outcomes import Ledger
 from pyhrf_parallel.worker.claims import Claims
 from pyhrf_parallel.worker.record_files import RecordFile, RecordStream
 from pyhrf_parallel.worker.records import note, raised, returned

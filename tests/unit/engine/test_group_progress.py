@@ -9,7 +9,7 @@ import pytest
 
 from pyhrf_parallel.engine.group_progress import GroupProgress, Job, WholeMap, make_progress
 from pyhrf_parallel.engine.plan import JobStatus, Plan, Step, TaskGroup
-from pyhrf_parallel.tasks import Ledger
+from pyhrf_parallel.outcomes import Ledger
 from pyhrf_parallel.worker.claims import Claims
 
 SPLIT, MERGE = Step("split", ["split"], native=["--mem=9G"]), Step("merge", ["merge"])

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from pyhrf_parallel.errors import RemoteException, TaskLostError, TransferError
 from pyhrf_parallel.files import private_directory, write_then_rename
+from pyhrf_parallel.outcomes import Outcomes
 from pyhrf_parallel.shipping import write_payload
-from pyhrf_parallel.tasks import Options, Outcomes, Work
+from pyhrf_parallel.tasks import Options, Work
 from pyhrf_parallel.worker.claims import Claims
 from pyhrf_parallel.worker.payload import Payload
 from pyhrf_parallel.worker.record_files import PART, RecordFile, RecordStream
