@@ -1,4 +1,4 @@
-"""Whose process this is: in a container, the account may have no name and no home."""
+"""The account of this process. In a container it may have no name and no home."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a job may ask for: the values of `resources` and of their keys in the configuration, read in one place.
+"""Resources of a job: reading the values of `resources` and of their configuration keys.
 
-They end in lines of a script for the scheduler, so that none of them may hold more than it seems to.
+They become lines of a script for the scheduler, so each is checked to be a single plain value.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _NAME = re.compile(r"[^\s\x00-\x1f]+")
 
 
 def read_positive(text: str) -> int:
-    """Read an integer from 1 on."""
+    """Read a positive integer."""
     value = int(text)
     if value < 1:
         raise ValueError
@@ -24,7 +24,7 @@ def read_positive(text: str) -> int:
 
 
 def read_options(text: str) -> str:
-    """Read options of a scheduler's command line, which has to be one line."""
+    """Read options of the scheduler's command, on one line."""
     if any("\n" in word for word in shlex.split(text)):
         raise ValueError
     return text
@@ -55,12 +55,12 @@ READERS: dict[str, tuple[Callable[[str], Any], str]] = {
 
 
 def read_amount(key: str, value: object) -> Any:
-    """Return a resource as the scheduler takes it.
+    """Return a resource in the form that the scheduler takes.
 
     Raises
     ------
     ValueError
-        Saying what is accepted.
+        If it is not accepted; the message says what is.
 
     Examples
     --------

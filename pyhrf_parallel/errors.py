@@ -1,4 +1,4 @@
-"""Every exception that the package raises, and how it tells what happened."""
+"""All exceptions of the package."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class RemoteException(ParallelError):  # noqa: N818  (the original's name)
 
     Notes
     -----
-    ``args == (message, cause)``, as in pyhrf. Like pyhrf's, it can be made of any arguments.
+    ``args == (message, cause)``, as in pyhrf. Like pyhrf's, it accepts any arguments.
     """
 
     index: int | None = None
@@ -130,11 +130,11 @@ class RemoteException(ParallelError):  # noqa: N818  (the original's name)
         self.__cause__ = _cause_among(args)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Be made from `args` alone first: `failures` refers back to this very exception."""
+        """Pickle `args` first and the attributes after: `failures` refers back to this exception."""
         return _rebuild, (type(self), self.args), self.__dict__
 
     def __str__(self) -> str:
-        """Say what failed, where, why, and what else is known."""
+        """Return what failed, where, why, and the remote traceback and output."""
         cause = _cause_among(self.args)
         plain = len(self.args) == 2 and (cause or self.args[1] is None)  # noqa: PLR2004
         message = str(self.args[0]) if plain else super().__str__()
@@ -157,7 +157,7 @@ class RemoteException(ParallelError):  # noqa: N818  (the original's name)
 
 
 def _cause_among(args: tuple[Any, ...]) -> BaseException | None:
-    """Return the second of the arguments if it is an exception, as in what this package raises."""
+    """Return the second of the arguments if it is an exception."""
     return args[1] if len(args) > 1 and isinstance(args[1], BaseException) else None
 
 

@@ -1,4 +1,4 @@
-"""Dependencies that not everybody needs, imported when they are used."""
+"""Optional dependencies, imported when they are used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, in directories that nobody else can enter."""
+"""Files that are complete or absent, in directories that nobody else can enter."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PAUSE = 0.01  # seconds
 
 
 def write_then_rename(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old one, or the new one, and never a part of it."""
+    """Write a file atomically: readers see the old file or the new one, never a part."""
     # A name that nobody can guess, and no link: others may write to the directory.
     temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}.part")
     try:
@@ -54,12 +54,12 @@ def working_directory() -> str:
 
 @contextmanager
 def private_directory(parent: str | None = None) -> Iterator[Path]:
-    """Make a temporary directory of mode 0700 that is gone afterwards, whatever happens inside.
+    """Make a temporary directory of mode 0700, and remove it afterwards in any case.
 
     Raises
     ------
     ConfigurationError
-        If others could put one of theirs in its place.
+        If other users could replace it.
     """
     with _one_interrupt() as interrupt:
         directory = _make_temporary(parent)
@@ -76,7 +76,7 @@ def private_directory(parent: str | None = None) -> Iterator[Path]:
 
 
 def _make_temporary(parent: str | None) -> Path:
-    """Make an empty directory; elsewhere than usual if nobody has said where and the usual place is unsafe."""
+    """Make an empty directory; not in the default place if that is unsafe and nobody chose it."""
     chosen = parent or any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
     if not chosen:
         try:
@@ -87,7 +87,7 @@ def _make_temporary(parent: str | None) -> Path:
 
 
 def remove_directory(directory: Path) -> None:
-    """Remove a directory with all that is in it, also while a dying process still writes there."""
+    """Remove a directory and its content, even while a dying process still writes there."""
     for _ in range(_TRIES):
         shutil.rmtree(directory, ignore_errors=True)
         if not directory.exists():
@@ -96,7 +96,7 @@ def remove_directory(directory: Path) -> None:
 
 
 class _Interrupt:
-    """A handler of SIGINT that raises once: what Ctrl-C makes the caller remove is removed, however often."""
+    """A handler of SIGINT that raises once, so that a second Ctrl-C does not stop the clean-up."""
 
     def __init__(self) -> None:
         self._putting_off = True
@@ -114,11 +114,11 @@ class _Interrupt:
         signal.default_int_handler(number, frame)
 
     def put_off(self) -> None:
-        """Let interrupts wait."""
+        """Defer interrupts."""
         self._putting_off = True
 
     def let_through(self) -> None:
-        """Let the next interrupt raise, at once if it is waiting."""
+        """Let the next interrupt raise, at once if one was deferred."""
         self._putting_off = False
         if self._waiting:
             self._waiting = False
@@ -127,7 +127,7 @@ class _Interrupt:
 
 @contextmanager
 def _one_interrupt() -> Iterator[_Interrupt]:
-    """Put Ctrl-C off at first; afterwards it works as before. Where it has another meaning, leave it alone."""
+    """Defer Ctrl-C at first, and restore it afterwards. Other handlers of SIGINT are left alone."""
     interrupt = _Interrupt()
     in_main_thread = threading.current_thread() is threading.main_thread()
     if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:

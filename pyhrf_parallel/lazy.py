@@ -1,4 +1,4 @@
-"""Packages whose names are imported when they are used: a start costs what is used, and no more."""
+"""Packages that import their public names on first use, so that starting is cheap."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def attributes(
     Parameters
     ----------
     package : str
-        Its name.
+        The name of the package.
     homes : mapping of str to str
-        For each name that it offers the module, below ``pyhrf_parallel``, that has it.
+        The module, below ``pyhrf_parallel``, of each public name.
     """
 
     def find(name: str) -> Any:

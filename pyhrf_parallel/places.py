@@ -1,7 +1,7 @@
-"""Places that nobody else can write to: all that is unpickled has to be in one.
+"""Checks that nobody else can write to a place: pickles are loaded from such places only.
 
-Whoever may write to a directory can replace what is in it, whoever that belongs to. So each directory on the
-way has to be in good hands, and each link; but nobody else gets below one that nobody else may enter.
+Whoever may write to a directory can replace the files in it, whoever owns them. So each directory and link on
+the way must be safe, up to a directory that nobody else may enter.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LINKS = 40  # as many as the kernel follows
 
 
 class Status(NamedTuple):
-    """What is asked of a file's status."""
+    """The part of a file's status that counts here."""
 
     mode: int
     uid: int | None
@@ -42,11 +42,11 @@ class Files:
         return Status(status.st_mode, status.st_uid, status.st_gid)
 
     def target(self, path: str) -> str:
-        """Return what a link says."""
+        """Return the target of a link."""
         return os.readlink(path)  # noqa: PTH115  (text)
 
     def is_nobody(self, uid: int | None) -> bool:
-        """Return whether an owner is one that this container does not know: mostly the host's root."""
+        """Whether an owner is unknown in this container: mostly the host's root."""
         try:
             overflow = int(Path("/proc/sys/fs/overflowuid").read_text())
             known = Path("/proc/self/uid_map").read_text().split()
@@ -55,7 +55,7 @@ class Files:
         return uid == overflow and known != ["0", "0", str(2**32 - 1)]
 
     def is_own_group(self, gid: int | None, uid: int | None) -> bool:
-        """Return whether a group is its owner's alone: many systems give one to each user."""
+        """Whether a group has its owner as the only member: many systems give one to each user."""
         import grp
         import pwd
 
@@ -68,14 +68,14 @@ class Files:
 
 
 def check_place(path: str | os.PathLike[str], advice: str = "", files: Files | None = None) -> None:
-    """Refuse a file or directory that others than this account and root could replace or change.
+    """Refuse a file or directory that other users could replace or change (root excepted).
 
     Parameters
     ----------
     path : path
         What is to be read or written.
     advice : str
-        What to do but to change the modes on the way, ``'set TMPDIR'``.
+        Another remedy than changing the modes on the way, ``'set TMPDIR'``.
     files : Files, optional
         Where it is, if not on this machine; the path has to be absolute then.
 
@@ -112,7 +112,7 @@ class _Step(NamedTuple):
 
 
 def _way(path: str, files: Files) -> Iterator[_Step]:
-    """Go to a file as the kernel does, through all links."""
+    """Walk to a file as the kernel does, through all links."""
     place, rest = Path("/"), [*reversed(Path(path).parts)]
     modes: dict[Path, int] = {}
     links = 0
@@ -137,7 +137,7 @@ def _way(path: str, files: Files) -> Iterator[_Step]:
 
 
 def _is_loose(status: Status, files: Files) -> bool:
-    """Return whether others than the owner may replace something in a directory, or change a file."""
+    """Whether others than the owner may replace something in a directory, or change a file."""
     mode = status.mode
     if stat.S_ISLNK(mode) or not mode & _OTHERS:
         return False
@@ -164,9 +164,9 @@ def _also(advice: str) -> str:
 
 
 def make_private(directory: Path, advice: str = "") -> None:
-    """Make a directory, and those above that are missing, for this account alone; see `check_place`.
+    """Make a directory and its missing parents with mode 0700; see `check_place`.
 
-    One that is there already is left as it is.
+    An existing directory is left as it is.
     """
     there = directory.absolute()
     missing = []

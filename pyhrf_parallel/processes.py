@@ -1,7 +1,6 @@
-"""Finding processes, and ending them with all that they have started.
+"""Finding processes, and ending them with all their descendants.
 
-From ``/proc``; where there is none, as on macOS, by asking ``ps``. Only the standard library: a cluster
-has no more.
+Uses ``/proc``, or ``ps`` where there is none, as on macOS. Standard library only, as clusters have no more.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ _PAUSE = 0.01  # seconds
 
 
 def adopt_orphans() -> None:
-    """Become the parent of all descendants whose own parent ends, so that none gets out of sight.
+    """Become the parent of all descendants whose own parent ends, so that all can be found.
 
-    Linux only; elsewhere, what a daemon has detached from everything is not found again.
+    Linux only; elsewhere, detached daemons are not found.
     """
     if sys.platform != "linux":
         return
@@ -37,7 +36,7 @@ def adopt_orphans() -> None:
 
 
 def take_charge() -> None:
-    """Let no descendant of this process outlive it, where the system can; SIGTERM is for all of them."""
+    """End all descendants with this process, where the system can; pass SIGTERM on to them."""
     adopt_orphans()
     signal.signal(signal.SIGTERM, _end_all)
 
@@ -48,7 +47,7 @@ def _end_all(number: int, _frame: object) -> None:
 
 
 def end_like(status: int) -> NoReturn:
-    """End this process as another one has ended, whose exit status `subprocess` would give (-9 for SIGKILL)."""
+    """End this process as another one ended, with an exit status as in `subprocess` (-9 for SIGKILL)."""
     if status < 0:
         with suppress(OSError, ValueError):  # SIGKILL has no action to restore
             signal.signal(-status, signal.SIG_DFL)
@@ -57,7 +56,7 @@ def end_like(status: int) -> NoReturn:
 
 
 def wait_for_child(child: int) -> int:
-    """Wait for a child, burying the orphans that end meanwhile; return its exit status."""
+    """Wait for a child, reaping the orphans that end meanwhile; return its exit status."""
     ended = 0
     while ended != child:
         ended, status = os.wait()
@@ -65,7 +64,7 @@ def wait_for_child(child: int) -> int:
 
 
 def end_orphans() -> None:
-    """End what the last child of this process has left running."""
+    """End the processes that the last child has left running."""
     with suppress(ChildProcessError):  # usually there is nothing, and no need to look any further
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
@@ -73,7 +72,7 @@ def end_orphans() -> None:
 
 
 def find_descendants(pid: int) -> list[int]:
-    """Return all living processes that a process has started, and those that they have."""
+    """Return all living descendants of a process."""
     children: dict[int, list[int]] = {}
     alive = set()
     for one, parent, state in _table():
@@ -87,7 +86,7 @@ def find_descendants(pid: int) -> list[int]:
 
 
 def kill_descendants(pid: int) -> None:
-    """Kill all processes that a process has started, until there are none."""
+    """Kill all descendants of a process, until there are none."""
     for _ in range(_TRIES):
         if not _signal_descendants(pid, signal.SIGKILL):
             return
@@ -95,7 +94,7 @@ def kill_descendants(pid: int) -> None:
 
 
 def end_descendants(pid: int) -> None:
-    """End all processes that a process has started: they may clean up, for a second."""
+    """Terminate all descendants of a process; kill those still running after a second."""
     if not _signal_descendants(pid, signal.SIGTERM):
         return
     deadline = time.monotonic() + _GRACE
@@ -107,7 +106,7 @@ def end_descendants(pid: int) -> None:
 
 
 def kill_tree(pid: int, *, gently: bool = False) -> None:
-    """Kill a process and all that it has started, which may clean up first if that is `gently`."""
+    """Kill a process and its descendants; if `gently`, terminate these first."""
     _send(pid, signal.SIGSTOP)  # or it might start more meanwhile
     if gently:
         end_descendants(pid)
@@ -116,7 +115,7 @@ def kill_tree(pid: int, *, gently: bool = False) -> None:
 
 
 def _signal_descendants(pid: int, number: int) -> list[int]:
-    """Send a signal to all processes that a process has started; return them."""
+    """Send a signal to all descendants of a process; return them."""
     found = find_descendants(pid)
     for one in found:
         _send(one, number)
@@ -131,7 +130,7 @@ def _send(pid: int, number: int) -> None:
 
 
 def find_start(pid: int) -> str:
-    """Return when a process started, as a word that no other process of this pid has; empty if it is gone."""
+    """Return the start time of a process, as text, which with the pid identifies it; empty if it has ended."""
     if os.path.isdir(_PROC):
         fields = _stat(str(pid))
         return "" if fields is None or fields[0] == "Z" else fields[19]
@@ -139,13 +138,12 @@ def find_start(pid: int) -> str:
 
 
 def find_own(is_wanted: Callable[[list[str], str], bool]) -> list[int]:
-    """Return the processes of this account of a kind.
+    """Return the processes of this account that satisfy a condition.
 
     Parameters
     ----------
     is_wanted : callable
-        Given the words of a process and its working directory ("" where that is not known), whether it is
-        one.
+        Takes the words of a process and its working directory ("" if unknown).
     """
     return [pid for pid, words, place in _commands() if is_wanted(words, place)]
 
@@ -192,7 +190,7 @@ def _stat(name: str) -> list[str] | None:
 
 
 def _ask(*options: str) -> list[str]:
-    """Return what ``ps`` says, without the line about itself."""
+    """Return the output of ``ps``, without the line about itself."""
     import subprocess
 
     with subprocess.Popen(["/bin/ps", *options], stdout=subprocess.PIPE, text=True) as ps:

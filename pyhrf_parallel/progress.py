@@ -17,15 +17,15 @@ LARGE = 50_000_000
 
 
 class Report(Protocol):
-    """Takes what is new of a map."""
+    """Receives the progress of a map."""
 
     def __call__(self, ended: int, failed: int, jobs: str = "") -> None:
-        """Take how many tasks have ended since the last call, how many of them failed, and how jobs are."""
+        """Receive how many tasks have ended since the last call, how many of these failed, and a line about the jobs."""
 
 
 @contextmanager
 def reporting(progress: ProgressOption, total: int, name: str) -> Iterator[Report | None]:
-    """Show progress as asked for.
+    """Show progress, if wanted.
 
     Parameters
     ----------
@@ -34,12 +34,12 @@ def reporting(progress: ProgressOption, total: int, name: str) -> Iterator[Repor
     total : int
         The number of tasks.
     name : str
-        What stands before the bar.
+        The label of the bar.
 
     Yields
     ------
     Report or None
-        None where nobody wants to know.
+        None if no progress is shown.
     """
     if callable(progress):
         yield _counting(progress, total)
@@ -54,7 +54,7 @@ def reporting(progress: ProgressOption, total: int, name: str) -> Iterator[Repor
 def counting_bytes(
     progress: ProgressOption, total: int, name: str
 ) -> Iterator[Callable[[int], object]]:
-    """Show how a large file arrives, if progress is shown; yield what is to be told of each piece."""
+    """Show the transfer of a large file, if progress is shown; yield a function that takes the size of each piece."""
     if (
         total < LARGE
         or callable(progress)
@@ -89,7 +89,7 @@ def _is_watched() -> bool:
 
 
 class _Bar:
-    """A tqdm bar drawn from a thread of its own, so that it lives while a long task runs."""
+    """A tqdm bar drawn from its own thread, so that it moves while a long task runs."""
 
     def __init__(self, total: int, name: str, delay: float) -> None:
         self._total = total

@@ -1,4 +1,4 @@
-"""What tasks print into logs of this machine, shown where this process shows its own errors."""
+"""Showing on stderr what tasks print into logs on this machine."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 
 
 class Relay:
-    """Shows what is new in logs, line by line: in a terminal, or below a notebook's cell.
+    """Shows new lines of logs, in a terminal or below a notebook's cell.
 
-    On stderr: stdout of a script may be read by another program, and these lines come in any order.
+    They go to stderr, as another program may read stdout, and these lines come in any order.
     """
 
     def __init__(self) -> None:
         self._shown: dict[Path, int] = {}
 
     def show(self, log: Path, *, is_complete: bool = False) -> None:
-        """Show the lines that are new; if the log is complete, also what no line end follows."""
+        """Show new lines; of a complete log also a last line without line end."""
         shown = self._shown.get(log, 0)
         try:
             with log.open("rb") as file:

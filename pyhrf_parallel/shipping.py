@@ -1,4 +1,4 @@
-"""Writing a payload file: what goes to a worker, and what cannot go there."""
+"""Writing payload files, and errors about what cannot be pickled."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ def write_payload(
     Parameters
     ----------
     path : Path
-        The file, in a private directory.
+        The file to write, in a private directory.
     work : Work
         The function, its arguments and options.
     large : int or None
-        Size in bytes from which on an array is mapped by the workers; None for never.
+        Smallest size in bytes of arrays that workers map; None for none.
     for_here : bool
-        Whether the workers run on this machine, and are to find modules and files where this process
-        does. Elsewhere the same paths may be somebody else's.
+        Whether the workers run on this machine and find modules and files where this process does.
+        Elsewhere, the same paths may belong to somebody else.
 
     Raises
     ------
     NotShippableError
-        For what cannot be pickled, saying which argument of which task.
+        If something cannot be pickled; the message names argument and task.
     """
     with path.open("xb") as file, writing(file):
         os.fchmod(file.fileno(), 0o600)
@@ -75,7 +75,7 @@ def write_payload(
 
 @contextmanager
 def writing(file: io.BufferedWriter) -> Iterator[None]:
-    """Say of what went wrong with a file that it is this file's, and what to do."""
+    """Name the file in errors of writing it, and say what to do."""
     try:
         yield
         file.flush()
@@ -91,7 +91,7 @@ def writing(file: io.BufferedWriter) -> Iterator[None]:
 
 
 def _absolute(entries: list[str]) -> list[str]:
-    """Return entries of ``sys.path`` for a process with another working directory; '' is this one's."""
+    """Return entries of ``sys.path`` as absolute paths, for a process with another working directory."""
     here = working_directory()
     if not here:  # nothing is found in a directory that has been removed
         entries = [entry for entry in entries if os.path.isabs(entry)]  # noqa: PTH117  (texts)
@@ -128,7 +128,7 @@ class _Shipper:
     file : file
         The payload file.
     large : int or None
-        Arrays of at least so many bytes are put aside.
+        Arrays of at least this many bytes are put aside.
     """
 
     def __init__(self, file: io.BufferedWriter, large: int | None) -> None:
@@ -178,7 +178,7 @@ class _Shipper:
         return buffer.getvalue()
 
     def put_aside(self, array: Any) -> tuple[Any, ...] | None:
-        """Return how to get a large array back from the payload file, or None to pickle it."""
+        """Write a large array to the payload file; return how to load it, or None to pickle it."""
         if self._large is None or array.nbytes < self._large or array.dtype.hasobject:
             return None
         address = array.__array_interface__["data"][0]
@@ -193,7 +193,7 @@ class _Shipper:
 
 
 def _reduce_code(code: types.CodeType) -> tuple[Any, tuple[Any, ...]]:
-    """Reduce a code object with the name of its file, without which tracebacks show no lines."""
+    """Reduce a code object with its file name, so that tracebacks show its lines."""
     rebuild, arguments = cloudpickle.Pickler.dispatch_table[types.CodeType](code)
     # cloudpickle from 3.1.3 on leaves the name out.
     named = (code.co_filename if part == "<dynamic-code>" else part for part in arguments)
@@ -225,7 +225,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _place_array(file: io.BufferedWriter, array: Any) -> tuple[Any, ...]:
-    """Write the memory of an array; return the arguments with which `map_array` gives it back."""
+    """Write the memory of an array; return the arguments with which `map_array` maps it."""
     import numpy as np
 
     order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"

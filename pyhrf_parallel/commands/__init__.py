@@ -1,1 +1,1 @@
-"""The console scripts: thin."""
+"""The console scripts."""

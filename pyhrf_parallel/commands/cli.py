@@ -1,4 +1,4 @@
-"""The group of all commands, and how their errors get to the user."""
+"""The group of all commands, and how their errors are printed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _InOrder(click.Group):
 )
 @click.version_option(__version__, prog_name=NAME, message="%(prog)s %(version)s")
 def cli() -> None:
-    """Set up a cluster for maps of pyhrf_parallel, and look after the runs on it."""
+    """Set up a cluster for pyhrf_parallel, and manage the runs on it."""
 
 
 for _command in (setup_cluster, doctor, runs, status, logs, collect, cancel, retry, clean, jde):
@@ -49,7 +49,7 @@ def run(argv: list[str] | None = None) -> int:
     Parameters
     ----------
     argv : list of str, optional
-        What follows the program's name; by default that of this process.
+        The arguments of the command; by default those of this process.
     """
     words = sys.argv[1:] if argv is None else argv
     say = console.error_teller(as_json="--json" in words)
@@ -80,6 +80,6 @@ def _explain(error: click.UsageError) -> str:
 
 
 def _is_expected(error: Exception) -> bool:
-    """Return whether it is the world's fault: a connection that is lost, a disk that is full."""
+    """Whether an error needs no traceback: a lost connection, a full disk."""
     known = (click.ClickException, ParallelError, OSError, EOFError)
     return isinstance(error, known) or type(error).__module__.startswith("paramiko.")

@@ -25,7 +25,7 @@ _TOLD = 5  # failures that are printed
 
 
 def _collect_treatments(run: TreatmentRun, *, keep: bool, as_json: bool) -> None:
-    """Bring the results of treatments here."""
+    """Fetch the results of treatments."""
     from pyhrf_parallel.treatment_jobs.outcome import raise_failures, write_outputs
 
     with _leaving_alone(run):
@@ -59,7 +59,7 @@ def _collect_treatments(run: TreatmentRun, *, keep: bool, as_json: bool) -> None
 
 @contextmanager
 def _leaving_alone(run: Run) -> Iterator[None]:
-    """Say what becomes of a run that nobody waits for any more."""
+    """Say on Ctrl-C that the run goes on."""
     try:
         yield
     except KeyboardInterrupt:
@@ -146,7 +146,7 @@ def _check_end(run: Run) -> None:
 
 
 def _gather(run: MapRun) -> tuple[Outcomes, str]:
-    """Wait for the end; return what became of the tasks, and why not of all."""
+    """Wait for the end; return the outcomes of the tasks, and why some have none."""
     manifest = run.manifest
     with _leaving_alone(run), reporting(None, manifest.tasks, manifest.function) as report:
         outcomes = Outcomes(run.work, report)
@@ -157,7 +157,7 @@ def _gather(run: MapRun) -> tuple[Outcomes, str]:
 
 
 def _values(outcomes: Outcomes, problem: str) -> list[Any]:
-    """Return the results, with an exception in the place of each that is none."""
+    """Return the results, with an exception in place of each missing one."""
     values = list(outcomes.values)
     for index, failure in outcomes.failures.items():
         values[index] = failure
@@ -210,7 +210,7 @@ def _report(run_id: str, outcomes: Outcomes, output: Path, *, kept: bool, as_jso
 
 
 def _failures(outcomes: Outcomes, not_run: int) -> list[str]:
-    """Say what failed: the first failure in full, some others in short."""
+    """Describe the failures: the first one in full, some others in short."""
     if not outcomes.failures and not not_run:
         return []
     ordered = [outcomes.failures[index] for index in sorted(outcomes.failures)]

@@ -1,4 +1,4 @@
-"""What all commands share: how they ask, print and connect."""
+"""What all commands share: asking, printing and connecting."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def yes_option(function: F) -> F:
 
 @dataclass
 class _Printed:
-    """Whether there is JSON on stdout, which takes one value only."""
+    """Whether JSON was printed, of which stdout takes one value only."""
 
     json: bool = False
 
@@ -48,9 +48,9 @@ def print_json(value: object) -> None:
 
 
 def error_teller(*, as_json: bool) -> Callable[[str, int], int]:
-    """Return what tells the error of a command that begins, and returns the exit status given to it.
+    """Return a function that prints an error and returns the given exit status.
 
-    A script that wants JSON gets it, if it did not get any yet.
+    With ``--json``, the error is printed as JSON, too, if no JSON was printed before.
     """
     _PRINTED.json = False
 
@@ -64,7 +64,7 @@ def error_teller(*, as_json: bool) -> Callable[[str, int], int]:
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows of cells in columns that are as wide as they have to be."""
+    """Print a table with columns as wide as their cells."""
     lines = [[str(cell) for cell in row] for row in (headings, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
@@ -73,12 +73,12 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> No
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask whether to go on, unless that is already said.
+    """Ask for confirmation, unless `yes`.
 
     Raises
     ------
     click.UsageError
-        If there is nobody to ask.
+        If there is no terminal to ask on.
     click.ClickException
         If the answer is no.
     """
@@ -96,7 +96,7 @@ def connect(settings: Configuration) -> Cluster:
     Raises
     ------
     ClusterError
-        If that is impossible; TransferError if only access to files is.
+        If that is impossible; TransferError if only the access to files is.
     BackendUnavailableError
         If paramiko is not installed.
     """

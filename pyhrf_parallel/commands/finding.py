@@ -1,4 +1,4 @@
-"""Finding runs by what a user types."""
+"""Finding a run by its id, or the beginning of it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def find(text: str) -> MapRun | TreatmentRun:
     Parameters
     ----------
     text : str
-        Its id, the first letters of it, or ``'last'``.
+        Its id, the beginning of it, or ``'last'``.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""``pyhrf-parallel``: set up a cluster, find out what is wrong with it, and look after runs."""
+"""``pyhrf-parallel``: set up a cluster, find problems with it, and manage runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> int:
     Parameters
     ----------
     argv : list of str, optional
-        What follows the program's name; by default that of this process.
+        The arguments of the command; by default those of this process.
 
     Returns
     -------

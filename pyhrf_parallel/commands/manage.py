@@ -1,4 +1,4 @@
-"""``pyhrf-parallel runs``, ``status``, ``logs``, ``cancel`` and ``clean``: looking after runs."""
+"""``pyhrf-parallel runs``, ``status``, ``logs``, ``cancel`` and ``clean``: managing runs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _what(manifest: Manifest) -> str:
 
 
 def _progress(manifest: Manifest) -> dict[str, Any]:
-    """Return how far a run is; one that cannot be asked must not hide the others."""
+    """Return the progress of a run, or why it is unknown: one failure must not hide the other runs."""
     try:
         with find(manifest.run_id) as run:
             status = run.status()
@@ -82,7 +82,7 @@ def _cells(row: dict[str, Any]) -> list[object]:
 
 
 def _told(phase: str, tasks: int, returned: int | None, failed: int | None, error: str) -> str:
-    """Say how far a run is, in a line."""
+    """Return the progress of a run as one line."""
     text = phase if returned is None else f"{phase}: {returned} of {tasks} tasks returned"
     if failed:
         text += f", {failed} failed"
@@ -93,7 +93,7 @@ def _told(phase: str, tasks: int, returned: int | None, failed: int | None, erro
 @click.argument("run_id")
 @console.json_option
 def status(run_id: str, as_json: bool) -> None:
-    """Say how far the run RUN_ID is, and how its jobs are doing."""
+    """Show the progress of the run RUN_ID and the state of its jobs."""
     with find(run_id) as run:
         manifest, found = run.manifest, run.status()
     if as_json:
@@ -142,7 +142,7 @@ def _job_cells(job: JobStatus) -> list[object]:
 @click.option("--all", "whole", is_flag=True, help="All lines.")
 @console.json_option
 def logs(run_id: str, job: str | None, lines: int, whole: bool, as_json: bool) -> None:
-    """Print the end of what the tasks and the engine of the run RUN_ID have written to stdout and stderr.
+    """Print the end of the output of the tasks and the engine of the run RUN_ID.
 
     Jobs that have written nothing are left out.
     """
@@ -173,7 +173,7 @@ def logs(run_id: str, job: str | None, lines: int, whole: bool, as_json: bool) -
 @click.argument("run_id")
 @console.json_option
 def cancel(run_id: str, as_json: bool) -> None:
-    """Stop the jobs of the run RUN_ID. The tasks that have ended can still be collected."""
+    """Stop the jobs of the run RUN_ID. Results of tasks that have ended can still be collected."""
     with find(run_id) as run:
         before = after = run.status()
         if before.phase in _GOING_ON:
@@ -196,7 +196,7 @@ def cancel(run_id: str, as_json: bool) -> None:
 @click.argument("run_id")
 @console.json_option
 def retry(run_id: str, as_json: bool) -> None:
-    """Run the regions again that failed or were not run, of the treatments of the run RUN_ID, and merge."""
+    """Run again the regions of the run RUN_ID that failed or were not run, and merge."""
     from pyhrf_parallel.runs.run import MapRun
 
     with find(run_id) as run:
@@ -221,9 +221,9 @@ def retry(run_id: str, as_json: bool) -> None:
 @console.yes_option
 @console.json_option
 def clean(run_ids: Sequence[str], all_done: bool, forget: bool, yes: bool, as_json: bool) -> None:
-    """Stop the runs RUN_ID... if they are not over, and remove all of them, results included.
+    """Stop the runs RUN_ID... if they are not over, and remove them with their results.
 
-    With --forget, for a cluster that cannot be reached any more, what the runs have there stays.
+    With --forget, for a cluster that cannot be reached any more, the files there are left.
     """
     if bool(run_ids) == all_done:
         raise click.UsageError("give either the ids of runs, or --all-done")
@@ -256,7 +256,7 @@ def _ask(manifests: Sequence[Manifest], *, yes: bool) -> None:
 
 
 def _clean(run_id: str, *, here_only: bool) -> str:
-    """Return why it was impossible; empty if it was not."""
+    """Remove a run; return why that was impossible, or an empty string."""
     try:
         with find(run_id) as run:
             if here_only:

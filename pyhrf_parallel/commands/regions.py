@@ -1,6 +1,6 @@
-"""``pyhrf_split_roidata``, ``pyhrf_roi_estim`` and ``pyhrf_pack_results``: a treatment, step by step.
+"""``pyhrf_split_roidata``, ``pyhrf_roi_estim`` and ``pyhrf_pack_results``: a treatment step by step.
 
-What a job graph runs, with the options that pyhrf gives to commands of these names. The first two read a
+These are the jobs of a job graph, with the options of pyhrf's commands of the same names. The first two read a
 treatment that `save_treatment` has written.
 """
 
@@ -106,7 +106,7 @@ def _add_treatment(parser: argparse.ArgumentParser) -> None:
 
 
 def _load(path: Path) -> Any:
-    """Read one of our treatments; or one of pyhrf's, where a port of it to this Python is installed."""
+    """Read a treatment of this package, or one of pyhrf's if a port of it to this Python is installed."""
     sys.path.insert(0, "")  # an analyser of a module in the working directory; a script lacks that
     text = path.read_text(encoding="utf-8")
     if "<roi_treatment" not in text and find_spec("pyhrf") is not None:

@@ -1,4 +1,4 @@
-"""pyhrf itself, unmodified, on Python 2.7: its XML configurations run as treatments."""
+"""Running XML configurations of pyhrf as treatments, by the unmodified pyhrf on Python 2.7."""
 
 from __future__ import annotations
 

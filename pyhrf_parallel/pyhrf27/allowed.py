@@ -1,6 +1,7 @@
-"""What in an XML of pyhrf is refused: pyhrf runs its pickles, imports what they name, and calls it.
+"""Refusing XML that would make pyhrf run foreign code.
 
-Contrasts it evaluates as Python. All is checked before pyhrf gets to see it, by lists of what there may be.
+pyhrf loads the pickles in it, imports and calls what they name, and evaluates contrasts as Python. All of them
+are checked against lists of what is allowed, before pyhrf sees the file.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ _CLASS_METHOD = re.compile(
 
 
 def check(root: ET.Element) -> None:
-    """Refuse what pyhrf would run beyond its own analyses.
+    """Refuse elements that would run anything but analyses of pyhrf.
 
     Raises
     ------
     TreatmentDataError
-        Naming the element, and what it asks for.
+        If there is one; the message names it.
     """
     for element in root.iter():
         unknown = [name for name in element.attrib if name not in _ATTRIBUTES]
@@ -76,12 +77,12 @@ def check(root: ET.Element) -> None:
 
 
 def check_ascii(root: ET.Element) -> None:
-    """Refuse what pyhrf's reader cannot read.
+    """Refuse text that is not ASCII, which pyhrf cannot read.
 
     Raises
     ------
     TreatmentDataError
-        Naming the element.
+        If there is such text; the message names the element.
     """
     for element in root.iter():
         for text in (element.tag, element.text or "", *element.attrib.values()):

@@ -1,6 +1,6 @@
-"""What an XML of pyhrf may name: its reader imports and calls whatever a name leads to.
+"""Names allowed in an XML of pyhrf, whose reader imports and calls whatever is named.
 
-The classes are those of pyhrf 0.5 that it can write to XML, but those whose data are pickles.
+The classes are those of pyhrf 0.5 that it can write to XML, except those whose data are pickles.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a worker does with a region of a pyhrf treatment."""
+"""Analysing regions of a pyhrf treatment in a worker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MARK = "pyhrf_parallel: status "  # as in the script
 
 
 class EstimateByPyhrf:
-    """Analyses regions by a program of pyhrf's, in forks of a process that has imported pyhrf.
+    """Analyses regions with a program of pyhrf, in forks of one process that has imported pyhrf.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class EstimateByPyhrf:
         self._server: subprocess.Popen[str] | None = None
 
     def __call__(self, region_file: str) -> None:
-        """Analyse the region of a file; what the program prints goes to the log of the job."""
+        """Analyse the region in a file; output of the program goes to the log of the job."""
         result_path(region_file).unlink(missing_ok=True)  # of an attempt that was killed
         if (
             self._server is not None and self._server.poll() is not None
@@ -71,7 +71,7 @@ class EstimateByPyhrf:
 
 
 def _ask(server: subprocess.Popen[str], arguments: list[str]) -> int | None:
-    """Return the status that it says of a region; None if it has ended."""
+    """Return the exit status of a region's analysis; None if the process has ended."""
     assert server.stdin is not None  # noqa: S101
     assert server.stdout is not None  # noqa: S101
     with suppress(BrokenPipeError):

@@ -1,7 +1,7 @@
-"""pyhrf's XML, read without unpickling anything in it.
+"""Reading the XML of pyhrf without loading the pickles in it.
 
-An element is a value; its attributes say of what type, as pickles of protocol 0 in which ``##`` stands for a
-new line. Here they are taken apart, opcode by opcode, and never run; `allowed` says which pyhrf may run.
+An element is a value; its attributes hold its type, as pickles of protocol 0 in which ``##`` stands for a new
+line. They are parsed here, opcode by opcode, and never loaded; `allowed` decides which ones pyhrf may load.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _ENCODINGS = {"utf-8", "ascii", "us-ascii", "iso-8859-1"}
 
 
 def parse(text: str) -> ET.Element:
-    """Read a text.
+    """Parse the text of an XML.
 
     Raises
     ------
     TreatmentDataError
-        If it is no XML, declares anything, or is nested deeper than pyhrf's.
+        If it is not XML, has declarations, or is nested deeper than pyhrf's own.
     """
     try:
         _refuse_at_sight(text)
@@ -73,7 +73,7 @@ def kind(element: ET.Element) -> str:
     Raises
     ------
     TreatmentDataError
-        If it does not say one.
+        If it has none.
     """
     names = list(named_in(element, TYPE))
     if not names:
@@ -82,17 +82,17 @@ def kind(element: ET.Element) -> str:
 
 
 def made_by(element: ET.Element) -> list[str]:
-    """Return the names of the classes and methods that an object, and those in it, are made with."""
+    """Return the names of all classes and methods that build an object and its parts."""
     return [name.replace(" ", ".") for one in element.iter() for name in named_in(one, INIT)]
 
 
 def pickle_of(element: ET.Element, attribute: str) -> str:
-    """Return the pickle that an attribute holds, as text; empty if there is none."""
+    """Return the pickle in an attribute, as text; empty if there is none."""
     return element.get(attribute, "").replace(_NEWLINE, "\n")
 
 
 def named_in(element: ET.Element, attribute: str) -> Iterator[str]:
-    """Give what an attribute's pickle names: classes as ``'module name'``, and texts."""
+    """Yield the names in an attribute's pickle: classes as ``'module name'``, and texts."""
     value = pickle_of(element, attribute)
     if not value:
         return
@@ -132,7 +132,7 @@ def value(element: ET.Element) -> Any:
 
 
 def texts(element: ET.Element) -> Iterator[tuple[str, ET.Element]]:
-    """Give all elements below that are texts, in their order, with their names: in a list, the list's."""
+    """Yield all text elements below, in order, with their names (of items, the name of their list)."""
     for parent in element.iter():
         for one in parent:
             if one.get(TYPE) and kind(one) in ("str", "unicode"):

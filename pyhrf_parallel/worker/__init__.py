@@ -1,1 +1,1 @@
-"""Beside a task: loading it, calling it, writing records. Only the standard library: a worker starts fast."""
+"""What runs beside a task: loading it, calling it, writing records. Standard library only, so that workers start fast."""

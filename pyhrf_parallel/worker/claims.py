@@ -1,4 +1,4 @@
-"""The tasks that are still to be run, shared by the workers of one machine through a file."""
+"""Tasks still to be run, shared through a file by all workers that see it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _RANGE = struct.Struct("<qq")
 class Claims:
     """Ranges of task indices from which each worker takes the next ones.
 
-    The file is locked while one takes, so that every task is taken once.
+    The file is locked meanwhile, so that every task is taken once.
     """
 
     def __init__(self, path: str) -> None:
@@ -25,14 +25,14 @@ class Claims:
 
     @classmethod
     def create(cls, path: str, ranges: Sequence[tuple[int, int]], workers: int) -> Claims:
-        """Write the ranges that `workers` workers are to share."""
+        """Write the ranges that `workers` workers share."""
         content = _HEAD.pack(workers, 0, ranges[0][0]) + b"".join(_RANGE.pack(*r) for r in ranges)
         with open(path, "wb") as file:
             file.write(content)
         return cls(path)
 
     def give_back(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """Let others take ranges that a dead worker had taken."""
+        """Return the ranges of a dead worker, for others to take."""
         with open(self._path, "r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             content = file.read()
@@ -42,7 +42,7 @@ class Claims:
                 os.pwrite(file.fileno(), _HEAD.pack(workers, current, ranges[0][0]), 0)
 
     def take(self, size: int) -> tuple[int, int] | None:
-        """Take at most `size` consecutive tasks; fewer near the end, so that workers end together."""
+        """Take up to `size` consecutive tasks; fewer near the end, so that all workers finish together."""
         with open(self._path, "r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             content = file.read()

@@ -71,19 +71,19 @@ class Payload:
         self._file.close()
 
     def enter(self) -> None:
-        """Let this process find modules and files where the caller's process does."""
+        """Set the working directory and module search path of the caller's process."""
         sys.path += [entry for entry in self._sys_path if entry not in sys.path]
         cwd = os.path.expanduser(self._cwd)
         if os.path.isdir(cwd):
             os.chdir(cwd)
 
     def function(self) -> Callable[..., Any]:
-        """Load the function; whatever its import raises goes through."""
+        """Load the function; errors of its import are not caught."""
         func: Callable[..., Any] = self._loads(self._function)
         return func
 
     def calls(self, index: int, stop: int) -> list[tuple[Args, Kwargs]]:
-        """Return the arguments of the next tasks from an index on: as many as lie together."""
+        """Return the arguments of tasks from an index on, as many as are stored together."""
         number = bisect_right(self._firsts, index) - 1
         if self._block[0] != number:
             self._block = (number, *self._loads(self._places[number][1:]))
@@ -109,9 +109,9 @@ class Payload:
 
 
 def map_array(offset: int, dtype: Any, shape: tuple[int, ...], order: Any) -> Any:
-    """Give the task an array that lies in the payload file.
+    """Map an array of the payload file.
 
-    It is mapped copy-on-write: workers share its memory, and a function may still change it in place.
+    The mapping is copy-on-write: workers share its memory, and a function may still change it in place.
     """
     import numpy as np
 

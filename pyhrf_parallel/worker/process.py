@@ -1,4 +1,4 @@
-"""The process at the other end: reads a payload, calls the function, sends records back.
+"""A worker process: reads a payload, calls the function, writes records.
 
 Started with `command`, as ``DIRECTORY NAME [START STOP | CLAIMS]``: with a range it runs these tasks and
 ends; without, it claims tasks from the directory's `Claims` until none is left, in a child process of its
@@ -58,7 +58,7 @@ def command(directory: str | Path, name: str, *tasks: int | str) -> list[str]:
 
 
 def describe_death(status: int) -> str:
-    """Say how a process ended, from its exit status as `subprocess` gives it (-9 for SIGKILL)."""
+    """Describe how a process ended, from its exit status as in `subprocess` (-9 for SIGKILL)."""
     import signal
 
     if status >= 0:
@@ -82,7 +82,7 @@ def read_log_tail(path: str | Path) -> str:
 
 
 class _Ready:
-    """Lets a child wait until its parent is in charge of what it may start: nothing gets away before."""
+    """Holds a child back until its parent watches over the processes that it may start."""
 
     def __init__(self) -> None:
         self._reader, self._writer = os.pipe()
@@ -166,7 +166,7 @@ class _Supervisor:
         return read_log_tail(self._log)
 
     def _watch(self, pid: int) -> tuple[int, Record | None]:
-        """Wait for the child; return its exit status, and the record of the task it was stopped for."""
+        """Wait for the child; return its exit status, and the record of a task that took too long."""
         late: Record | None = None
         timeout = self._timeout
         if timeout is None:
@@ -182,7 +182,7 @@ class _Supervisor:
             time.sleep(min(0.05, timeout / 10))
 
     def _account(self, status: int, late: Record | None) -> None:
-        """Note which task the child died of, and what has to be run again."""
+        """Record which task the child died of, and give back the others that it had claimed."""
         index, (start, stop) = self._cursor.running, self._cursor.unsent
         if stop == 0:  # it died before it took a task in hand
             if late is not None and (claim := self._claims.take(1)):  # one has to say so
@@ -211,7 +211,7 @@ class _Supervisor:
 
 
 def guard() -> None:
-    """Go on in a child process; this one ends as it does, and with it what it has left running."""
+    """Continue in a child process; end as it ends, and end whatever it has left running."""
     ready = _Ready()
     child = os.fork()
     if not child:
@@ -227,7 +227,7 @@ def guard() -> None:
 
 
 def _claimed(claims: Claims) -> Iterator[tuple[int, int]]:
-    """Claim ranges, as many tasks at once as take a fraction of a second."""
+    """Claim ranges of as many tasks as take a fraction of a second."""
     size = 1
     while (claim := claims.take(size)) is not None:
         began = time.monotonic()
@@ -255,7 +255,7 @@ def _run_here(directory: str, name: str, ranges: Iterable[tuple[int, int]]) -> N
 
 
 def _flush() -> None:
-    """Write out what tasks have printed, as far as they have left something to print to."""
+    """Flush what tasks have printed, unless they have closed the streams."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -264,7 +264,7 @@ def _flush() -> None:
 
 
 def _leave(status: int) -> NoReturn:
-    """End; without the interpreter's own clean-up, which takes longer than a small task, if possible."""
+    """Exit, if possible without the interpreter's clean-up, which takes longer than a small task."""
     _flush()
     if "multiprocessing" not in sys.modules:
         os._exit(status)

@@ -1,4 +1,4 @@
-"""Files of records: a worker appends, and others read along.
+"""Files of records, which others read while a worker appends.
 
 A file is a sequence of frames, each a pickled list of records with the memory of large arrays behind it.
 """
@@ -28,7 +28,7 @@ _LENGTH = struct.Struct("<Q")
 
 
 class RecordFile:
-    """A file to which a worker appends records; it gets its final name when the worker is done."""
+    """A file to which a worker appends records. It gets its final name when the worker is done."""
 
     def __init__(self, path: str) -> None:
         self._final = path
@@ -36,7 +36,7 @@ class RecordFile:
         self._descriptor = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def write(self, records: Sequence[Record]) -> None:
-        """Append records; they are safe from the death of this process when this returns."""
+        """Append records; when this returns, they survive the death of this process."""
         before = os.fstat(self._descriptor).st_size
         try:
             for part in _frame(records):
@@ -59,7 +59,7 @@ def dump_aside(value: Any) -> tuple[bytes, list[memoryview]]:
 
 
 def write_all(descriptor: int, content: bytes | memoryview) -> None:
-    """Write all of something, of which the system may take a part at a time."""
+    """Write all bytes, of which the system may take a part at a time."""
     rest = memoryview(content)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
@@ -77,12 +77,12 @@ def _frame(records: Sequence[Record]) -> list[bytes | memoryview]:
 
 
 class RecordStream:
-    """Makes records of the bytes of a record file, as they come.
+    """Parses the bytes of a record file as they arrive.
 
     Parameters
     ----------
     skim : bool
-        Whether large buffers are only checked and not kept, for one who does not load results.
+        Whether large buffers are checked only and not kept, for readers that load no results.
     """
 
     def __init__(self, *, skim: bool = False) -> None:
@@ -118,7 +118,7 @@ class RecordStream:
         return records
 
     def _open_frame(self, view: memoryview, start: int) -> int:
-        """Begin with the frame that starts there if all but its buffers has come; return where it goes on."""
+        """Open the frame that starts there, if its header has arrived; return where its buffers begin."""
         if len(view) - start < _FRAME.size:
             return start
         length, count, checksum = _FRAME.unpack_from(view, start)
@@ -151,11 +151,11 @@ class _Frame:
 
     @property
     def complete(self) -> bool:
-        """Whether all buffers have come."""
+        """Whether all buffers have arrived."""
         return self._number == len(self._sizes)
 
     def take(self, view: memoryview) -> int:
-        """Take what belongs to the buffers; return how many bytes that was."""
+        """Take the bytes that belong to the buffers; return their number."""
         used = 0
         while not self.complete:
             size = self._sizes[self._number]

@@ -1,4 +1,4 @@
-"""What travels back from a worker: records of what its tasks returned, raised, or died of.
+"""Records of what tasks returned, raised, or died of, which a worker sends back.
 
 A record is a plain tuple ``(kind, index, ...)``. Workers send them in frames, through a socket or into a
 file, so that what has ended before a crash is known after it. The memory of large arrays among the
@@ -75,7 +75,7 @@ def never_began(index: int, limit: float) -> Record:
 
 
 def with_log(record: Record, log_tail: str) -> Record:
-    """Return the record of a task that was stopped with the end of what its process has written."""
+    """Add the end of the process's output to the record of a task that was stopped."""
     kind, index, content, text, _, host = record
     return (kind, index, content, text, log_tail, host)
 
@@ -138,7 +138,7 @@ _RETURNED = ("plain", "pickled")
 
 
 def note(records: Iterable[Record], ledger: Ledger) -> None:
-    """Note which tasks have ended, without unpickling what they returned or raised."""
+    """Enter which tasks have ended, without unpickling what they returned or raised."""
     for kind, index, *rest in records:
         if _is_old(kind, index, ledger):
             continue
@@ -151,17 +151,17 @@ def note(records: Iterable[Record], ledger: Ledger) -> None:
 
 
 def is_return(record: Record) -> bool:
-    """Return whether a record is of tasks that have returned."""
+    """Whether a record is of tasks that have returned."""
     return record[0] in _RETURNED
 
 
 def _is_old(kind: str, index: int, ledger: Ledger) -> bool:
-    """Return whether a record says nothing new: a task that has failed may return in another attempt."""
+    """Whether a record says nothing new: a task that failed may still return in another attempt."""
     return ledger.has_returned(index) if kind in _RETURNED else ledger.is_settled(index)
 
 
 def absorb(records: Iterable[Record], outcomes: Outcomes) -> None:
-    """Enter records into the outcomes of a map; those of tasks already settled are left out."""
+    """Enter records into the outcomes of a map, except those of tasks already settled."""
     for kind, index, *rest in records:
         if _is_old(kind, index, outcomes):
             continue

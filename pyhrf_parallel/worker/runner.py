@@ -1,6 +1,6 @@
-"""Calling the function for one task after the other, in whatever process it has to be.
+"""The loop that calls the function for one task after another, in any process.
 
-Only the standard library is imported here, and little of it: a worker has to start fast.
+Only a little of the standard library is imported here, so that workers start fast.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ START_LIMIT = 600
 
 
 class Cursor:
-    """Where a worker is, in memory that outlives it: four numbers in a mapped file."""
+    """The position of a worker, in memory that outlives it: four numbers in a mapped file."""
 
     _SIZE = 32
 
@@ -57,20 +57,20 @@ class Cursor:
 
     @property
     def seconds(self) -> float:
-        """How long its call has been running, in seconds."""
+        """Seconds for which its call has been running."""
         start = self.numbers[1]
         return (time.monotonic_ns() - start) / 1e9 if start > 0 else 0.0
 
     @property
     def seconds_of_loading(self) -> float:
-        """How long the function or the arguments have been being loaded, in seconds."""
+        """Seconds for which the function or the arguments have been loading."""
         start = -self.numbers[1]
         return (time.monotonic_ns() - start) / 1e9 if start > 0 else 0.0
 
     def exceeded(self, timeout: float, first: int = 0) -> Record | None:
         """Return the record of the task that takes too long, None if none does.
 
-        While the function is still being loaded, it is that of the `first` task that is in hand.
+        While the function is still loading, that is the task `first`.
         """
         if self.running >= 0 and self.seconds > timeout:
             return timed_out(self.running, timeout)
@@ -84,7 +84,7 @@ class Cursor:
         return self.numbers[2], self.numbers[3]
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Unmap the file."""
         self.numbers.release()
         self._mapped.close()
 
@@ -97,11 +97,11 @@ class Runner:
     payload : Payload
         The function and the arguments.
     cursor : Cursor
-        Where to note what is running.
+        Where to write which task is running.
     send : callable
         Takes a list of records.
     log_tail : callable
-        Returns the end of what this process has written.
+        Returns the end of the output of this process.
     alarm : float, optional
         Seconds after which a task is interrupted from within this process.
     """
@@ -154,7 +154,7 @@ class Runner:
         return index
 
     def _run_calls(self, index: int, calls: list[tuple[Any, Any]], deadline: float) -> int:
-        """Call the function for consecutive tasks; the loop that has to cost next to nothing."""
+        """Call the function for consecutive tasks, in a loop that costs next to nothing."""
         func, numbers, clock = self._func, self._cursor.numbers, time.monotonic
         waiting = iter(calls)
         stop, stride = index + len(calls), 1
@@ -209,7 +209,7 @@ class Runner:
 
 
 class _Alarm(BaseException):
-    """Interrupts a task; no `except Exception` of a user's function may keep it."""
+    """Interrupts a task, also through `except Exception` in a user's function."""
 
 
 def with_alarm(func: Callable[..., Any], seconds: float) -> Callable[..., Any]:

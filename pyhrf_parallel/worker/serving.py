@@ -1,4 +1,4 @@
-"""What a process of mode ``'local'`` runs: tasks that a dispatcher hands out through a socket."""
+"""A worker of mode ``'local'``: runs tasks that a dispatcher hands out through a socket."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LOOK_FOR_PARENT = 1.0  # seconds between two looks whether the parent is alive
 
 
 def serve(directory: str, address: str, niceness: int, parent: int) -> None:
-    """Run what the dispatcher at `address`, in the process `parent`, hands out, until there is no more."""
+    """Run tasks of the dispatcher at `address`, in the process `parent`, until there are no more."""
     _end_with(parent)
     if niceness:
         with suppress(OSError):  # a pool's process may have got a higher value before
@@ -49,7 +49,7 @@ _serving = threading.Lock()  # held while a process of a pool does not just wait
 
 
 def _end_with(parent: int) -> None:
-    """Let this process end soon after its parent, when its task has ended.
+    """End this process after its current task if its parent has ended.
 
     An idle process of loky's does not always notice that its parent has been killed.
     """
@@ -111,4 +111,4 @@ def _send(connection: Connection, records: list[Record]) -> None:
 
 
 class Ahead(list[int]):
-    """The sizes of buffers that come before the message that they belong to."""
+    """Sizes of the buffers that precede the message they belong to."""

@@ -1,1 +1,1 @@
-"""``pyhrf-parallel doctor``: checks of a cluster, each of which needs the ones before."""
+"""``pyhrf-parallel doctor``: checks of everything between here and a job on the cluster."""

@@ -1,4 +1,4 @@
-"""Checks of the way to the cluster: from the configuration to its files."""
+"""Checks of the connection: from the configuration to files on the cluster."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _SLOW = 2.0  # seconds that a command may take that does nothing
 
 
 def configuration(chain: Chain) -> str:
-    """Read the file."""
+    """Read the configuration file."""
     chain.settings = load_configuration()
     path = config_file.configuration_file()
     return str(path) if path.exists() else f"{path} does not exist: the defaults hold"
 
 
 def cluster(chain: Chain) -> str:
-    """Find a cluster in it."""
+    """Find the cluster in the configuration."""
     if not chain.settings.has_cluster:
         return "none is configured: jobs run on this machine (for one: pyhrf-parallel setup-cluster [USER@]HOST)"
     from pyhrf_parallel.runs.soma_config import with_resource
@@ -33,7 +33,7 @@ def cluster(chain: Chain) -> str:
 
 
 def address(chain: Chain) -> str:
-    """Ask ``~/.ssh/config`` what its name stands for."""
+    """Look up the name of the cluster in ``~/.ssh/config``."""
     from pyhrf_parallel.runs.ssh import find_address
 
     settings = chain.settings
@@ -44,7 +44,7 @@ def address(chain: Chain) -> str:
 
 
 def network(chain: Chain) -> str | Finding:
-    """Connect to its port, and disconnect."""
+    """Connect to the SSH port, and disconnect."""
     address = chain.address
     assert address is not None  # noqa: S101
     if address.jump:
@@ -62,7 +62,7 @@ def network(chain: Chain) -> str | Finding:
 
 
 def host_key(chain: Chain) -> str:
-    """Log in; of what can go wrong there, this is the part about the server's key."""
+    """Log in, and report errors about the server's host key."""
     try:
         chain.connected = connect(chain.settings)
     except ParallelError as error:
@@ -73,7 +73,7 @@ def host_key(chain: Chain) -> str:
 
 
 def login(chain: Chain) -> str | Finding:
-    """Say what came of logging in, and run a command."""
+    """Report other errors of the login, and run a command."""
     if isinstance(chain.refusal, TransferError):
         return "it works"
     if chain.refusal is not None:
@@ -104,7 +104,7 @@ def login(chain: Chain) -> str | Finding:
 
 
 def files(chain: Chain) -> str:
-    """Find the home by SFTP."""
+    """Find the home directory by SFTP."""
     if chain.refusal is not None:
         raise chain.refusal
     return f"SFTP works, the home is {chain.cluster.path('~')}"

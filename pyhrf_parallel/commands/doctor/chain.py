@@ -1,4 +1,4 @@
-"""A chain of checks, each of which depends on others."""
+"""A chain of checks that depend on one another."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class Finding(NamedTuple):
-    """What came of a check.
+    """The outcome of a check.
 
     Attributes
     ----------
     outcome : {'ok', 'warn', 'FAIL', 'skip'}
         Whether it works.
     found, advice : str
-        What there is, and what to do about it.
+        What was found, and what to do about it.
     """
 
     outcome: str
@@ -31,40 +31,40 @@ class Finding(NamedTuple):
 
 
 def skipped(reason: str) -> Finding:
-    """Return what a check finds that has nothing to look at."""
+    """Return the finding of a check that does not apply."""
     return Finding("skip", reason)
 
 
 def remark(found: str, advice: str) -> Finding:
-    """Return what a check finds that works, but not as it should."""
+    """Return the finding of a check that passes with a warning."""
     return Finding("warn", found, advice)
 
 
 def broken(found: str, advice: str = "") -> Finding:
-    """Return what a check finds that does not work."""
+    """Return the finding of a check that fails."""
     return Finding("FAIL", found, advice)
 
 
 @dataclass
 class Chain:
-    """What the checks have found so far, for those that come later.
+    """What the checks have found so far, for later ones.
 
     Attributes
     ----------
     with_job : bool
-        Whether a job is to be run.
+        Whether to run a job.
     patience : float
-        Seconds that it may take.
+        Seconds that the job may take.
     python27 : str or None
-        The Python 2.7 there that should have pyhrf.
+        A Python 2.7 on the cluster, to check for pyhrf.
     settings : Configuration
         The configuration.
     address : Address or None
-        Where the cluster is.
+        The address of the cluster.
     connected : Cluster or None
-        The cluster, once logged in.
+        The cluster, after the login.
     refusal : ParallelError or None
-        Why that was impossible.
+        Why the login failed.
     """
 
     with_job: bool = True
@@ -77,34 +77,34 @@ class Chain:
 
     @property
     def cluster(self) -> Cluster:
-        """The cluster, for checks that need the login."""
+        """The cluster, for checks after the login."""
         assert self.connected is not None  # noqa: S101
         return self.connected
 
     @property
     def server(self) -> str:
-        """Its name, for checks that need a configured one."""
+        """The name of the configured cluster."""
         assert self.settings.server is not None  # noqa: S101
         return self.settings.server
 
     @property
     def setup(self) -> str:
-        """The command that sets it up."""
+        """The command that sets the cluster up."""
         return f"pyhrf-parallel setup-cluster {self.server}"
 
 
 @dataclass(frozen=True)
 class Check:
-    """A link of the chain.
+    """A check.
 
     Attributes
     ----------
     name : str
-        What is looked at.
+        The name of the check.
     needs : tuple of str
-        The checks without which it makes no sense.
+        The checks that it depends on.
     look : callable
-        Returns what it has found, or raises any error of this package, whose text says what to do.
+        Performs the check: returns what was found, or raises an error of this package.
     """
 
     name: str
@@ -120,18 +120,18 @@ def examine(
     Parameters
     ----------
     checks : iterable of Check
-        In an order in which each comes after those that it needs.
+        The checks, each after those that it depends on.
     chain : Chain
-        Filled in.
+        Where checks keep what later ones need.
     announce : callable
-        Called with the name of each check that begins: it may take long.
+        Called with the name of each check that begins.
 
     Yields
     ------
     name : str
-        The check.
+        The name of the check.
     finding : Finding
-        What came of it, as soon as it is known.
+        Its outcome, as soon as it is known.
     """
     failed: dict[str, str] = {}  # a check, and the failed one that it depends on
     for check in checks:

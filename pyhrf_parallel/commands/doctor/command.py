@@ -1,4 +1,4 @@
-"""``pyhrf-parallel doctor``: look at every link between here and a job on the cluster."""
+"""``pyhrf-parallel doctor``: check everything between here and a job on the cluster."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HERE = (*ACCESS[:2], replace(SITE[-1], needs=("cluster",)))
 _COLORS = {"ok": "green", "warn": "yellow", "FAIL": "red", "skip": "yellow"}
 
 
-@click.command(short_help="Find out what does not work, from the configuration to a job.")
+@click.command(short_help="Find problems, from the configuration to a job.")
 @click.option("--no-job", is_flag=True, help="Do not run a job.")
 @click.option(
     "--patience",
@@ -35,18 +35,18 @@ _COLORS = {"ok": "green", "warn": "yellow", "FAIL": "red", "skip": "yellow"}
 @click.option(
     "--python27",
     metavar="PATH",
-    help="A Python 2.7 there that should have pyhrf, for the command jde.",
+    help="A Python 2.7 on the cluster to check for pyhrf, for the command jde.",
 )
 @console.json_option
 @click.pass_context
 def doctor(
     context: click.Context, no_job: bool, patience: float, python27: str | None, as_json: bool
 ) -> None:
-    """Look at every link between here and a job on the cluster, one by one.
+    """Check everything between here and a job on the cluster, step by step.
 
-    Each line says ok, warn, FAIL or skip, and what was found; below a FAIL, or a warn, stands what to do. The
-    last link is a map of two small tasks in jobs of the cluster; or of this machine, if no cluster is configured.
-    The exit status is 0 if nothing is broken, else 1.
+    Each line says ok, warn, FAIL or skip, and what was found; advice follows each FAIL and warn. The last check
+    maps two small tasks in jobs of the cluster, or of this machine if no cluster is configured. The exit status
+    is 0 if nothing fails, else 1.
     """
     findings = []
     chain = Chain(not no_job, patience, python27)
@@ -85,7 +85,7 @@ def _say_nothing(_name: str) -> None:
 
 
 def _announce(name: str) -> None:
-    """Name the check that is going on, in a line that its finding replaces."""
+    """Show the current check, in a line that its finding replaces."""
     click.echo(f"...   {name}\r", nl=False)
 
 

@@ -1,4 +1,4 @@
-"""What a login sets on a cluster, and commands over SSH do not get."""
+"""Settings of a login shell on the cluster that commands over SSH lack."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _PATIENCE = 30  # seconds: what runs at a login may wait for somebody to type
 
 
 def adopt_login(cluster: Cluster) -> bool:
-    """Give a cluster the `setup` without which Slurm does not answer; return whether it answers then.
+    """Find the `setup` that Slurm needs, and set it; return whether Slurm answers then.
 
-    Nothing is done if it answers already, or if no such lines are found.
+    Nothing is changed if it answers already, or if no such lines are found.
     """
     if answers(cluster):
         return True
@@ -38,7 +38,7 @@ def adopt_login(cluster: Cluster) -> bool:
 
 
 def find_setup(cluster: Cluster) -> str:
-    """Return the line of shell that sets what a login sets for Slurm, and a command over SSH lacks."""
+    """Return a line of shell with the settings for Slurm that commands over SSH lack."""
     try:
         here = _environment(cluster, "env")
         there = _environment(cluster, _LOGIN)

@@ -1,4 +1,4 @@
-"""Checks of what the cluster has: from a place for runs to a job that runs."""
+"""Checks of the cluster: from the directory of runs to a job."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NOT_SHARED = (
 
 
 def remote_path(chain: Chain) -> str | Finding:
-    """Make a directory where runs are to live, and remove it."""
+    """Make a directory below `remote_path`, and remove it."""
     from pyhrf_parallel.runs.sftp import advice
 
     sftp = chain.cluster.connection.sftp
@@ -79,7 +79,7 @@ def _free(chain: Chain, path: str) -> int | None:
 
 
 def remote_python(chain: Chain) -> str | Finding:
-    """Run the interpreter."""
+    """Run `remote_python`."""
     found = probe(chain.cluster, chain.settings.remote_python)
     if not found.version:
         return broken(str(found), f"to make it: {chain.setup}")
@@ -93,7 +93,7 @@ def remote_python(chain: Chain) -> str | Finding:
 
 
 def packages(chain: Chain) -> str | Finding:
-    """Compare what is installed there with what is here."""
+    """Compare the installed packages with those here."""
     here, there = identity(), identity_there(chain.cluster, chain.settings.remote_python)
     wrong = differences(here, there)
     if wrong:
@@ -105,7 +105,7 @@ def packages(chain: Chain) -> str | Finding:
 
 
 def scheduler(chain: Chain) -> str | Finding:
-    """Ask the scheduler's commands."""
+    """Run the scheduler's commands."""
     name, queue = chain.settings.scheduler, chain.settings.queue
     if name == "local_basic":
         return "local_basic: jobs run on the login node"
@@ -155,7 +155,7 @@ def _unfinished(run: MapRun, patience: float) -> Finding:
 
 
 def pyhrf27(chain: Chain) -> str | Finding:
-    """Look for pyhrf on Python 2.7, and for the command that jobs run."""
+    """Look for pyhrf on Python 2.7, and for its command that jobs run."""
     assert chain.python27 is not None  # noqa: S101
     python = chain.cluster.path(chain.python27)
     advice = "how to install it: see the page on pyhrf itself of the documentation"

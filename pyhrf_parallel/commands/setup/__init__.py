@@ -1,1 +1,1 @@
-"""``pyhrf-parallel setup-cluster``: what it finds out of a cluster, and makes there."""
+"""``pyhrf-parallel setup-cluster``: what it finds and makes on a cluster."""

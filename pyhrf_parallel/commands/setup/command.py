@@ -1,4 +1,4 @@
-"""``pyhrf-parallel setup-cluster``: make the environment on the cluster, and configure it here."""
+"""``pyhrf-parallel setup-cluster``: make a Python environment on the cluster, and write the configuration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 
 from pyhrf_parallel.commands import config_file, console
 from pyhrf_parallel.commands.doctor.login_shell import adopt_login
-from pyhrf_parallel.commands.setup.environment import Environment, Step
+from pyhrf_parallel.commands.setup.environment import Environment, SetupAction
 from pyhrf_parallel.commands.setup.interpreters import MINOR
 from pyhrf_parallel.commands.setup.queues import find_queues, has_slurm
 from pyhrf_parallel.configuration import Configuration
@@ -87,8 +87,8 @@ def setup_cluster(
     packages are sent from here: the cluster needs no access to the internet. All other lines of the
     configuration file stay as they are; the first one is kept as config.cfg.bak.
 
-    What is there already is left alone: the command can be given again at any time, for example after
-    an update of pyhrf_parallel.
+    Existing parts are left alone: run the command again at any time, for example after an update of
+    pyhrf_parallel.
     """
     path = config_file.configuration_file()
     text, known = config_file.read(path)
@@ -99,19 +99,19 @@ def setup_cluster(
         wanted = replace(cluster.settings, scheduler=scheduler)
         _check_queue(cluster, wanted)
         environment = Environment(cluster, base_python, online=online, packages=packages)
-        steps = environment.steps()
-        steps += _configuring(path, text, known, wanted)
+        actions = environment.actions()
+        actions += _configuring(path, text, known, wanted)
         if not as_json:
-            _show(steps)
-        if steps and not dry_run:
+            _show(actions)
+        if actions and not dry_run:
             console.confirm("Do that?", yes=yes)
-            _do(steps, environment, quiet=as_json)
+            _do(actions, environment, quiet=as_json)
         there = None if dry_run else environment.verify()
-    _report(wanted, path, steps, there, as_json=as_json)
+    _report(wanted, path, actions, there, as_json=as_json)
 
 
 def _wanted(host: str, known: Configuration, options: dict[str, Any]) -> Configuration:
-    """Return the settings for the cluster; of another one's only those that are not its own remain."""
+    """Return the settings for the cluster; of those for another cluster, only the general ones are kept."""
     base = console.split_user(host, known)
     if base.server != known.server:
         default = Configuration()
@@ -141,7 +141,9 @@ def _check_queue(cluster: Cluster, wanted: Configuration) -> None:
             )
 
 
-def _configuring(path: Path, text: str, known: Configuration, wanted: Configuration) -> list[Step]:
+def _configuring(
+    path: Path, text: str, known: Configuration, wanted: Configuration
+) -> list[SetupAction]:
     values = {key: getattr(wanted, key) for key in _ALWAYS}
     for key in _OTHERS:
         if getattr(wanted, key) != getattr(known, key):
@@ -153,24 +155,26 @@ def _configuring(path: Path, text: str, known: Configuration, wanted: Configurat
     diff = difflib.unified_diff(text.splitlines(), new.splitlines(), lineterm="", n=1)
     lines = [f"write {path}:", *list(diff)[3:]]
     expected = replace(wanted, server_id=None)
-    return [Step("here", "\n    ".join(lines), lambda: config_file.write(path, new, expected))]
+    return [
+        SetupAction("here", "\n    ".join(lines), lambda: config_file.write(path, new, expected))
+    ]
 
 
-def _show(steps: list[Step]) -> None:
+def _show(actions: list[SetupAction]) -> None:
     place = ""
-    for step in steps:
-        if step.place != place:
-            place = step.place
+    for action in actions:
+        if action.place != place:
+            place = action.place
             click.secho(f"{'Here' if place == 'here' else f'On {place}'}:", bold=True)
-        click.echo(f"  {step.text}")
+        click.echo(f"  {action.text}")
 
 
-def _do(steps: list[Step], environment: Environment, *, quiet: bool) -> None:
+def _do(actions: list[SetupAction], environment: Environment, *, quiet: bool) -> None:
     try:
-        for number, step in enumerate(steps, 1):
-            step.action()
+        for number, action in enumerate(actions, 1):
+            action.action()
             if not quiet:
-                click.echo(f"  {number} of {len(steps)} done")
+                click.echo(f"  {number} of {len(actions)} done")
     finally:
         environment.clear()
 
@@ -178,7 +182,7 @@ def _do(steps: list[Step], environment: Environment, *, quiet: bool) -> None:
 def _report(
     wanted: Configuration,
     path: Path,
-    steps: list[Step],
+    actions: list[SetupAction],
     there: dict[str, str] | None,
     *,
     as_json: bool,
@@ -187,16 +191,16 @@ def _report(
         console.print_json(
             {
                 "server": wanted.server,
-                "changed": bool(steps) and there is not None,
-                "steps": [{"place": step.place, "text": step.text} for step in steps],
+                "changed": bool(actions) and there is not None,
+                "steps": [{"place": action.place, "text": action.text} for action in actions],
                 "environment": there,
                 "configuration": str(path),
             }
         )
     elif there is None:
-        click.echo("Nothing was changed (--dry-run)." if steps else "Nothing has to be done.")
+        click.echo("Nothing was changed (--dry-run)." if actions else "Nothing has to be done.")
     else:
-        _say_what_is_there(wanted, path, there, changed=bool(steps))
+        _say_what_is_there(wanted, path, there, changed=bool(actions))
 
 
 def _say_what_is_there(

@@ -1,4 +1,4 @@
-"""The environment on the cluster: what has to be done to it, and doing it."""
+"""The Python environment on the cluster: planning and making it."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _IDENTITY = "pyhrf_parallel.commands.setup.identity"
 
 
 @dataclass(frozen=True)
-class Step:
-    """Something that is to be done.
+class SetupAction:
+    """Something to do on the cluster.
 
     Attributes
     ----------
     place : str
         Where.
     text : str
-        What, for a person.
+        What it does, for a person.
     action : callable
         Does it.
     """
@@ -51,7 +51,7 @@ class Step:
 
 
 def identity_there(cluster: Cluster, python: str) -> dict[str, str]:
-    """Return what the environment of an interpreter on the cluster holds; nothing if it has no package.
+    """Return what the environment of an interpreter on the cluster holds; empty if it lacks this package.
 
     Parameters
     ----------
@@ -68,18 +68,18 @@ def identity_there(cluster: Cluster, python: str) -> dict[str, str]:
 
 
 class Environment:
-    """The environment on the cluster that runs are to use.
+    """The Python environment of runs on the cluster.
 
     Parameters
     ----------
     cluster : Cluster
-        Where, and in its settings what `remote_python` is to be.
+        The cluster; its settings have the `remote_python` to make.
     base_python : str, optional
         The interpreter to make it with.
     online : bool
-        Whether pip may ask its package index over there.
+        Whether pip on the cluster may use its package index.
     packages : sequence of str
-        More to install, as pip takes them.
+        Further packages to install, as pip takes them.
     """
 
     def __init__(
@@ -98,13 +98,13 @@ class Environment:
         # In the home: /tmp may be small, or forbid to run things.
         self._box = cluster.path(f"~/.pyhrf_parallel_setup_{secrets.token_hex(4)}")
 
-    def steps(self) -> list[Step]:
-        """Find out what has to be done.
+    def actions(self) -> list[SetupAction]:
+        """Return the actions that are needed.
 
         Raises
         ------
         ClusterError
-            If it cannot be done.
+            If the environment cannot be made.
         """
         found = probe(self._cluster, self._python)
         if not found.version:
@@ -126,7 +126,7 @@ class Environment:
         return self._installing(there)
 
     def _check_base(self, found: Interpreter) -> None:
-        """Refuse an interpreter to make the environment with if another one has been used."""
+        """Refuse a base interpreter that is not the one the environment was made with."""
         if self._base is None:
             return
         wanted = probe(self._cluster, self._base)
@@ -152,7 +152,7 @@ class Environment:
             )
         return posixpath.dirname(directory)
 
-    def _making(self) -> Step:
+    def _making(self) -> SetupAction:
         listing = self._list(self._place)
         if listing and "pyvenv.cfg" not in listing:
             raise ClusterError(
@@ -177,26 +177,26 @@ class Environment:
     def _files(self) -> dict[str, bytes]:
         return collect_wheels() | dict([pip_wheel()])
 
-    def _installing(self, there: dict[str, str]) -> list[Step]:
+    def _installing(self, there: dict[str, str]) -> list[SetupAction]:
         versions = identity()
         ours = f"{self._box}/{next(iter(self._files))}"
         wanted = [ours, *(f"{name}=={versions[name]}" for name in PACKAGES), "pip"]
-        steps = [self._sending(), self._running([*self._pip(), *wanted, *self._packages])]
+        actions = [self._sending(), self._running([*self._pip(), *wanted, *self._packages])]
         if there.get("pyhrf_parallel") == versions["pyhrf_parallel"]:
             # The same version with other sources: it is not released yet.
             forced = ["--no-deps", "--force-reinstall", ours]
-            steps.append(self._running([*self._pip(), *forced]))
+            actions.append(self._running([*self._pip(), *forced]))
         question = " ".join([self._short(self._cluster.path(self._python)), "-m", _IDENTITY])
-        return [*steps, Step(self._host, question, self._check)]
+        return [*actions, SetupAction(self._host, question, self._check)]
 
-    def _sending(self) -> Step:
+    def _sending(self) -> SetupAction:
         size = sum(map(len, self._files.values())) / 1e6
         names = ", ".join(" ".join(name.split("-")[:2]) for name in self._files)
         text = f"send wheels ({size:.1f} MB) to {self._short(self._box)}: {names}"
-        return Step(self._host, text, self._send)
+        return SetupAction(self._host, text, self._send)
 
     def _pip(self) -> list[str]:
-        """Return the command that installs from what was sent, by a pip that need not be installed."""
+        """Return the command that installs the wheels that were sent, with the pip among them."""
         return [
             self._cluster.path(self._python),
             f"{self._box}/{list(self._files)[-1]}/pip",
@@ -210,8 +210,8 @@ class Environment:
             f"--find-links={self._box}",
         ]
 
-    def _running(self, argv: list[str]) -> Step:
-        return Step(self._host, " ".join(map(self._short, argv)), lambda: self._run(argv))
+    def _running(self, argv: list[str]) -> SetupAction:
+        return SetupAction(self._host, " ".join(map(self._short, argv)), lambda: self._run(argv))
 
     def _short(self, word: str) -> str:
         """Return a word of a command as a person would type it."""
@@ -242,7 +242,7 @@ class Environment:
                 sftp.putfo(io.BytesIO(content), path)
 
     def clear(self) -> None:
-        """Remove what was sent."""
+        """Remove the wheels that were sent."""
         sftp = self._cluster.connection.sftp
         with suppress(Exception):  # also after an error, which is the one to be seen
             for name in sftp.listdir(self._box):
@@ -255,7 +255,7 @@ class Environment:
         Raises
         ------
         ClusterError
-            If it is not what is needed.
+            If something that is needed is missing.
         """
         there = identity_there(self._cluster, self._python)
         wrong = differences(identity(), there)

@@ -1,6 +1,6 @@
-"""What an environment holds for maps on a cluster: found out here and there, and compared.
+"""Versions in an environment that matter on a cluster: found here and there, and compared.
 
-``python -m pyhrf_parallel.commands.setup.identity`` prints it as one line of JSON. Only the standard library.
+``python -m pyhrf_parallel.commands.setup.identity`` prints them as one line of JSON. Standard library only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PACKAGES = ("soma-workflow", "cloudpickle")
 
 
 def identity() -> dict[str, str]:
-    """Return versions, and a checksum of the sources, of this environment; "" for what it lacks."""
+    """Return the versions of packages in this environment, "" for missing ones, and a checksum of the sources."""
     found = {"python": ".".join(map(str, sys.version_info[:3])), "pyhrf_parallel": __version__}
     return found | {name: _version(name) for name in PACKAGES} | {"sources": _checksum()}
 
@@ -39,7 +39,7 @@ def _checksum() -> str:
 
 
 def differences(here: dict[str, str], there: dict[str, str]) -> list[str]:
-    """Say in which of the packages the other side differs.
+    """Describe the differences of the two sides.
 
     Examples
     --------

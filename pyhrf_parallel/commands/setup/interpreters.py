@@ -1,4 +1,4 @@
-"""Interpreters on the cluster: what they are, and which one is of the same minor version as here."""
+"""Python interpreters on the cluster: finding one of the same minor version as here."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ class Interpreter:
     Attributes
     ----------
     command : str
-        As it was given.
+        The command that runs it.
     version : str
         ``'3.11.2'``; empty if it could not be run.
     has_venv : bool
         Whether it can make virtual environments.
     is_environment : bool
-        Whether it is one, or conda's, so that packages may be installed for it.
+        Whether it belongs to a virtual or conda environment, in which packages may be installed.
     base : str
-        Where the Python is installed that it belongs to.
+        The prefix of its Python installation.
     problem : str
         Why it could not be run.
     """
@@ -61,16 +61,16 @@ class Interpreter:
 
     @property
     def fits(self) -> bool:
-        """Whether functions can travel to it."""
+        """Whether functions pickled here can be loaded there."""
         return self.version.rpartition(".")[0] == MINOR
 
     def __str__(self) -> str:
-        """Say what it is."""
+        """Describe it."""
         return f"{self.command}: {self.problem or f'Python {self.version}'}"
 
 
 def probe(cluster: Cluster, command: str) -> Interpreter:
-    """Find out what an interpreter on the cluster is."""
+    """Examine an interpreter on the cluster."""
     done = cluster.connection.run([cluster.path(command), "-c", _PROBE])
     if done.status in NOT_RUN:
         return Interpreter(command, problem=f"cannot be run ({last_line(done.err)[:_SHORT]})")
@@ -84,19 +84,19 @@ def probe(cluster: Cluster, command: str) -> Interpreter:
 
 
 def find_base(cluster: Cluster, given: str | None) -> str:
-    """Return the interpreter that the environment is to be made with.
+    """Return the interpreter to make the environment with.
 
     Parameters
     ----------
     cluster : Cluster
         Where.
     given : str, optional
-        The only one to consider.
+        The only interpreter to consider.
 
     Raises
     ------
     ClusterError
-        If there is none, with what there is.
+        If there is none; the message lists those that were found.
     """
     tried = []
     for command in [given] if given else CANDIDATES:
@@ -113,6 +113,6 @@ def find_base(cluster: Cluster, given: str | None) -> str:
 
 
 def last_line(text: str) -> str:
-    """Return the last line with something on it; what a login prints stands before it."""
+    """Return the last line that is not empty; a login may print others before it."""
     lines = [line for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else ""

@@ -1,4 +1,4 @@
-"""What the cluster's scheduler answers to commands over SSH, as its jobs will be submitted."""
+"""Asking Slurm over SSH, in the way that jobs will be submitted."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ SLURM_COMMANDS = ("sbatch", "squeue", "scancel", "sinfo")
 
 
 def answers(cluster: Cluster) -> bool:
-    """Whether Slurm answers to commands over SSH, which may know less than a login does."""
+    """Whether Slurm answers commands over SSH, which may lack settings of a login."""
     return cluster.connection.run(LIST_QUEUES).status == 0
 
 
 def has_slurm(cluster: Cluster) -> bool:
-    """Whether Slurm's commands are on the PATH of commands over SSH, be its controller there or not."""
+    """Whether Slurm's commands are found over SSH, whether or not its controller answers."""
     return cluster.connection.run(["sbatch", "--version"]).status not in NOT_RUN
 
 
 def slurm_version(cluster: Cluster) -> str:
-    """Return what Slurm is.
+    """Return the version of Slurm.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Wheels of what runs here, for a machine that may have no access to a package index."""
+"""Wheels of the packages that run here, for a cluster without access to a package index."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same wheel for the same files
 def collect_wheels() -> dict[str, bytes]:
     """Return the wheels of this package and all that its engine needs, by file name.
 
-    They are made of the files that are imported here, so that the cluster gets what runs here, be it
-    released or not.
+    They are made from the files imported here, so that the cluster runs the same code, released
+    or not.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def collect_wheels() -> dict[str, bytes]:
 
 
 def pip_wheel() -> tuple[str, bytes]:
-    """Return a wheel of pip, which can be run as it is.
+    """Return a wheel of pip, which can be run without installing it.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def _belongs(path: Path) -> bool:
 
 
 def _metadata(name: str) -> tuple[str, dict[str, str]]:
-    """Return version and the texts of the ``.dist-info``."""
+    """Return the version and the texts of the ``.dist-info``."""
     texts = {"WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"}
     version, text = __version__, ""
     try:
