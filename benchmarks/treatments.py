@@ -67,15 +67,15 @@ from treatments import *
 place = Path({place!r})
 data = FmriData.of(place / "bold.nii", place / "parcellation.nii", place / "events.tsv", 2.0)
 treatment = ROITreatment(data, GLMAnalyser(), place / "out", make_outputs=False)
-treatment.run({how!r}, n_jobs=2, rois_per_job={rois_per_job})
+treatment.run({mode!r}, n_jobs=2, rois_per_job={rois_per_job})
 """
 
 
 def many_regions() -> list[Row]:
     """Analyse many small regions as jobs of this machine, and otherwise: whole scripts."""
 
-    def script(place: Path, how: str, rois_per_job: int | None = None) -> Contender:
-        return process(_SCRIPT.format(place=str(place), how=how, rois_per_job=rois_per_job))
+    def script(place: Path, mode: str, rois_per_job: int | None = None) -> Contender:
+        return process(_SCRIPT.format(place=str(place), mode=mode, rois_per_job=rois_per_job))
 
     with tempfile.TemporaryDirectory() as directory:
         all_of_them, some = Path(directory), Path(directory, "some")
@@ -85,15 +85,15 @@ def many_regions() -> list[Row]:
         few = 20
         small_regions(some, few)
         measured = in_turns(
-            {how: script(all_of_them, how) for how in ("cluster", "local")}, repetitions=5
+            {mode: script(all_of_them, mode) for mode in ("remote_cluster", "local")}, repetitions=5
         )
-        single = script(some, "cluster", rois_per_job=1)() * _REGIONS / few
+        single = script(some, "remote_cluster", rois_per_job=1)() * _REGIONS / few
     work = f"{_REGIONS} regions x {_VOXELS} voxels x {_SCANS} scans, 2 jobs here, a script"
     one = f"a job per region, from {few} of them", single
     local = "mode local, 2 processes", measured["local"]
     return [
-        against("treatment-500", work, measured["cluster"], local, 1.25),
-        against("treatment-500", work, measured["cluster"], one, 0.2),
+        against("treatment-500", work, measured["remote_cluster"], local, 1.25),
+        against("treatment-500", work, measured["remote_cluster"], one, 0.2),
     ]
 
 

@@ -128,7 +128,7 @@ def remote_map(
     >>> remote_map(foo, [(2,), ('x',)], on_error='return')[0]
     4
     """
-    _check_mode(mode)
+    check_mode(mode)
     work, configuration = prepare(
         func, largs, lkwargs, n_jobs=n_jobs, on_error=on_error, timeout=timeout, retries=retries, resources=resources,
         config=config,
@@ -180,7 +180,7 @@ def remote_map_marshal(
     >>> remote_map_marshal(lambda x: x + 1, [(1,), (2,)], mode='serial')
     [2, 3]
     """
-    _check_mode(mode)
+    check_mode(mode)
     if largs is None and lkwargs is None:
         largs = []
     marshalled = MarshalledFunction(func)
@@ -210,7 +210,14 @@ def prepare(
     return Work(func, positional, named, options), load_configuration(config)
 
 
-def _check_mode(mode: str) -> None:
+def check_mode(mode: str) -> None:
+    """Check that there is a mode of this name.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is not, naming those that there are.
+    """
     if mode not in MODES:
         raise ConfigurationError(f"There is no mode {mode!r}; the modes are {', '.join(MODES)}")
 

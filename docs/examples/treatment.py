@@ -1,4 +1,4 @@
-r"""Analyse one subject by region, as jobs, and write maps, responses and a page on them.
+r"""Analyse one subject by region, and write maps, responses and a page on them.
 
 Without data, a run is simulated and analysed::
 
@@ -9,7 +9,8 @@ With your own, the events being a BIDS ``events.tsv`` or a paradigm ``.csv`` of 
     python treatment.py --output results --bold bold.nii.gz \
         --parcellation parcellation.nii.gz --events events.tsv --tr 2.0
 
-The jobs run on the cluster of ``~/.pyhrf/config.cfg``, and on this machine if it names none.
+By default regions are analysed as jobs: on the cluster of ``~/.pyhrf/config.cfg``, and on this machine if it
+names none.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from pyhrf_parallel.treatments import FIRAnalyser, FmriData, GLMAnalyser, ROITre
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+MODES = ["serial", "local", "local_with_dumps", "remote_cluster"]
+
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
@@ -38,7 +41,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--parcellation", type=Path, help="3-D image of labels; 0 is no region")
     parser.add_argument("--events", type=Path, nargs="+", help="one file for each run")
     parser.add_argument("--tr", type=float, help="repetition time, in seconds")
-    parser.add_argument("--parallel", choices=["local", "cluster"], default="cluster")
+    parser.add_argument("--mode", choices=MODES, metavar="MODE", default="remote_cluster")
     return parser.parse_args(argv)
 
 
@@ -56,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         for name, analyser in (("glm", GLMAnalyser()), ("responses", FIRAnalyser())):
             treatment = ROITreatment(data, analyser, output / name)
-            results = treatment.run(arguments.parallel)
+            results = treatment.run(arguments.mode)
             print(f"{len(results)} regions: {output / name / 'report.html'}")
     except ParallelError as error:
         print("error:", error, file=sys.stderr)

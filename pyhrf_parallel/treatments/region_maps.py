@@ -1,10 +1,10 @@
-"""Regions of a treatment analysed by a map: in this process, or in processes of this machine."""
+"""Regions of a treatment analysed by a map, in any mode but that of jobs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from pyhrf_parallel.configuration import ConfigSource
 from pyhrf_parallel.errors import RemoteException
 from pyhrf_parallel.mapping import remote_map
 from pyhrf_parallel.treatment_jobs.failures import Failure, crash_report
@@ -12,10 +12,9 @@ from pyhrf_parallel.treatments.region_data import ROIData
 from pyhrf_parallel.treatments.results import Analyser, Result, analyse_region
 
 
-def map_regions(  # noqa: PLR0917
-    analyser: Analyser, rois: Sequence[ROIData], mode: str, n_jobs: int | None, retries: int,
-    config: ConfigSource,
-) -> tuple[dict[int, Result], list[Failure]]:  # fmt: skip
+def map_regions(
+    analyser: Analyser, rois: Sequence[ROIData], **options: Any
+) -> tuple[dict[int, Result], list[Failure]]:
     """Analyse regions; return the results by regions, and the failures, each of which is a result, too.
 
     Parameters
@@ -24,15 +23,12 @@ def map_regions(  # noqa: PLR0917
         Of an `ROIData`.
     rois : sequence of ROIData
         The regions.
-    mode : {'serial', 'local'}
-        Where.
-    n_jobs, retries, config
-        See `pyhrf_parallel.remote_map`.
+    options
+        Of `remote_map`: the mode, and how the regions are run there.
     """
     outcomes = remote_map(
-        analyse_region, [(analyser, roi) for roi in rois], mode=mode, n_jobs=n_jobs,
-        on_error="return", retries=retries if mode == "local" else 0, config=config,
-    )  # fmt: skip
+        analyse_region, [(analyser, roi) for roi in rois], on_error="return", **options
+    )
     found: dict[int, Result] = {}
     failed = []
     for roi, outcome in zip(rois, outcomes, strict=True):

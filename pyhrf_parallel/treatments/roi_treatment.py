@@ -7,11 +7,12 @@ import os
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pyhrf_parallel.configuration import ConfigSource
 from pyhrf_parallel.errors import NotShippableError, TreatmentError
 from pyhrf_parallel.files import write_then_rename
+from pyhrf_parallel.mapping import check_mode
 from pyhrf_parallel.treatment_jobs.failures import Failure, as_error, tell
 from pyhrf_parallel.treatment_jobs.graph import RESULT
 from pyhrf_parallel.treatment_jobs.ledger import result_ledger
@@ -38,14 +39,6 @@ from pyhrf_parallel.treatments.results import (
 )
 from pyhrf_parallel.treatments.xml import from_xml, to_xml
 
-#: How regions are analysed, by what users call it: as `remote_map` does, too.
-_MODES = {
-    None: None,
-    "serial": None,
-    "local": "local",
-    "cluster": "cluster",
-    "remote_cluster": "cluster",
-}
 _PARAMETERS = ("fmri_data", "analyser", "output_dir", "make_outputs", "result_dump_file")
 
 
@@ -74,7 +67,7 @@ class ROITreatment:
     ...     GLMAnalyser(contrasts={'audio-video': {'audio': 1, 'video': -1}}),
     ...     output_dir='sub-01',
     ... )
-    >>> results = treatment.run(parallel='local')  # doctest: +SKIP
+    >>> results = treatment.run('local')  # doctest: +SKIP
     """
 
     def __init__(
@@ -210,7 +203,7 @@ class ROITreatment:
 
     def run(
         self,
-        parallel: Literal["serial", "local", "cluster", "remote_cluster"] | None = None,
+        mode: str = "serial",
         n_jobs: int | None = None,
         *,
         retry_failed: bool = False,
@@ -223,17 +216,17 @@ class ROITreatment:
 
         Parameters
         ----------
-        parallel : {None, 'local', 'cluster'}
-            (or as `remote_map` calls them, ``'serial'`` and ``'remote_cluster'``) In this process, in processes of this machine, or as jobs of the configured cluster (without
-            one, of this machine): split, regions, merge.
+        mode : {'serial', 'local', 'local_with_dumps', 'remote_cluster'}
+            Where regions are analysed, as in `remote_map`. As jobs (``'remote_cluster'``) the data are also
+            split and the results merged there: on the configured cluster or, without one, on this machine.
         n_jobs : int, optional
             Simultaneous regions; see `remote_map`.
         retry_failed : bool
             Take the results of regions from an earlier run's file, and analyse only those that failed.
         rois_per_job : int, optional
-            With ``'cluster'``, regions of each job; by default each takes the next one until none is left.
+            In mode ``'remote_cluster'``, regions of each job; by default each takes the next one until none is left.
         resources : mapping, optional
-            With ``'cluster'``, what each job asks for: ``mem``, ``time``, ``cpus``, ``queue``.
+            In mode ``'remote_cluster'``, what each job asks for: ``mem``, ``time``, ``cpus``, ``queue``.
         retries : int
             How often a region is tried again whose process died; on a cluster with twice the memory if it
             had run out of it.
@@ -247,22 +240,22 @@ class ROITreatment:
 
         Raises
         ------
+        ConfigurationError
+            If there is no such mode.
         TreatmentDataError
             Before anything is analysed, if the data cannot be.
         TreatmentError
             Naming the regions that failed. The results of the others have been written; of jobs, the run is
             kept, so that ``pyhrf-parallel retry`` can run these regions again.
         """
-        if parallel not in _MODES:
-            raise ValueError(f"parallel is {parallel!r}; accepted: None, 'local', 'cluster'")
-        how = _MODES[parallel]
+        check_mode(mode)
         self.check()
         kept = self._place().load_kept(self.fmri_data, self.analyser) if retry_failed else {}
         wanted = [roi_id for roi_id in self.fmri_data.roi_ids if roi_id not in kept]
         failed: list[Failure] = []
         found: dict[int, Result] = {}
         hint = "run(retry_failed=True) analyses the failed regions only"
-        if how == "cluster" and wanted:
+        if mode == "remote_cluster" and wanted:
             given = {"n_jobs": n_jobs, "rois_per_job": rois_per_job, "resources": resources}
             part = self._part(wanted, kept)
             found, failed, kept_run = part._run_jobs(  # noqa: SLF001
@@ -271,9 +264,11 @@ class ROITreatment:
             hint = f"{kept_run}; or {hint}" if kept_run else hint
             self.timeline = part.timeline
         elif wanted:
-            mode = how or "serial"
             rois = list(self.fmri_data.only(wanted).rois())
-            found, failed = map_regions(self.analyser, rois, mode, n_jobs, retries, config)
+            found, failed = map_regions(
+                self.analyser, rois, mode=mode, n_jobs=n_jobs, retries=retries,
+                resources=resources, config=config,
+            )  # fmt: skip
         results = [(kept | found)[roi_id] for roi_id in self.fmri_data.roi_ids]
         results, _ = self._write(results)
         told = {failure.roi_id for failure in failed}
@@ -299,7 +294,7 @@ class ROITreatment:
         retries: int = 0,
         config: ConfigSource = None,
     ) -> TreatmentRun:
-        """Start the analysis as jobs, as `run` with ``'cluster'`` does, and leave.
+        """Start the analysis as jobs, as `run` in mode ``'remote_cluster'`` does, and leave.
 
         ``pyhrf-parallel collect`` writes the results when they are there.
 
@@ -316,7 +311,7 @@ class ROITreatment:
         if self.fmri_data.is_temporary:
             raise TreatmentError(
                 "the data are in memory, and whoever collects the results reads them again: write them to "
-                "files, or wait with run('cluster')"
+                "files, or wait with run('remote_cluster')"
             )
         return self._submit(
             n_jobs=n_jobs, rois_per_job=rois_per_job, resources=resources,

@@ -91,7 +91,7 @@ def run_all(treatments: dict[str, Any], out: Path, **options: Any) -> Any:
 class TestResults:
     def test_the_same_in_every_bit_as_in_a_loop(self, real_data: Path, tmp_path: Path) -> None:
         treatment = ROITreatment(subject(real_data), GLMAnalyser(), tmp_path / "cluster")
-        found = treatment.run("cluster")
+        found = treatment.run("remote_cluster")
         assert treatment.already_done()
         assert {span.name for span in treatment.timeline} == {
             "roi_split", "region 1", "region 2", "merge_results",
@@ -144,7 +144,9 @@ ROITreatment(subject(Path({str(real_data)!r})), GLMAnalyser(), {str(tmp_path / "
             [real_data / "paradigm_loc_av.csv"] * 2,
             tr=2.4,
         )
-        found = ROITreatment(data, lambda roi: len(roi.signals), tmp_path / "out").run("cluster")
+        found = ROITreatment(data, lambda roi: len(roi.signals), tmp_path / "out").run(
+            "remote_cluster"
+        )
         assert [value for _, value, _ in found] == [2, 2]
 
     @once
@@ -306,7 +308,7 @@ class TestFaults:
 
         treatment = ROITreatment(subject(real_data), mean_or_death, tmp_path / "out")
         with pytest.raises(TreatmentError, match=r"region 1 \(632 voxels\)") as caught:
-            treatment.run("cluster")
+            treatment.run("remote_cluster")
         clean(str(caught.value))
         (_, mean, report), (_, nothing, _) = load_results(treatment.result_path)
         assert (report, nothing) == ("ok", None)
@@ -322,9 +324,11 @@ class TestFaults:
 
         treatment = ROITreatment(subject(real_data), greedy, tmp_path / "out")
         with pytest.raises(TreatmentError, match=r"region 1 .*more memory than it") as caught:
-            treatment.run("cluster", resources={"mem": "450M"})
+            treatment.run("remote_cluster", resources={"mem": "450M"})
         clean(str(caught.value))
-        found = treatment.run("cluster", resources={"mem": "450M"}, retries=1, retry_failed=True)
+        found = treatment.run(
+            "remote_cluster", resources={"mem": "450M"}, retries=1, retry_failed=True
+        )
         assert [value for _, value, _ in found] == [1, 500 << 20]
 
     @once
@@ -375,7 +379,7 @@ from tests.cluster.test_treatments import *
 def slow(roi):
     time.sleep(2)
     return mean_signal(roi)
-ROITreatment(subject(Path({str(real_data)!r})), GLMAnalyser(), {str(tmp_path / "out")!r}).run('cluster')
+ROITreatment(subject(Path({str(real_data)!r})), GLMAnalyser(), {str(tmp_path / "out")!r}).run('remote_cluster')
 """
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         client = subprocess.Popen([sys.executable, "-c", script], env=environment)

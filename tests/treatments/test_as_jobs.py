@@ -42,13 +42,15 @@ def test_five_hundred_regions(real_data: Path, tmp_path: Path) -> None:
 from pyhrf_parallel.treatments import *
 data = FmriData.of({str(real_data / "subj0_bold_session0.nii.gz")!r}, {str(parcellation)!r},
                    {str(real_data / "paradigm_loc_av.csv")!r}, tr=2.4)
-for how in (None, 'cluster'):
-    place = {str(tmp_path)!r} + f'/{{how}}'
-    ROITreatment(data, GLMAnalyser(), place, make_outputs=False).run(how, n_jobs=2)
+for mode in ('serial', 'remote_cluster'):
+    place = {str(tmp_path)!r} + f'/{{mode}}'
+    ROITreatment(data, GLMAnalyser(), place, make_outputs=False).run(mode, n_jobs=2)
 """
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", script], check=True, env=environment)
-    loop, jobs = (load_results(tmp_path / how / "result.pck") for how in ("None", "cluster"))
+    loop, jobs = (
+        load_results(tmp_path / mode / "result.pck") for mode in ("serial", "remote_cluster")
+    )
     assert len(jobs) == 500
     for (roi, one, _), (same, two, _) in zip(loop, jobs, strict=True):
         assert roi.roi_id == same.roi_id
@@ -63,7 +65,9 @@ def test_runs_of_the_same_name(subject: Subject, tmp_path: Path) -> None:
         (tmp_path / str(number)).mkdir()
         moved.append(Path(path).rename(tmp_path / str(number) / "bold.nii.gz"))
     data = FmriData.of(moved, data.parcellation, data.events, data.tr)
-    found = ROITreatment(data, lambda roi: roi.signals[1].mean(), tmp_path / "out").run("cluster")
+    found = ROITreatment(data, lambda roi: roi.signals[1].mean(), tmp_path / "out").run(
+        "remote_cluster"
+    )
     expected = ROITreatment(data, lambda roi: roi.signals[1].mean(), tmp_path / "out").run()
     assert [value for _, value, _ in found] == [value for _, value, _ in expected]
 
@@ -76,7 +80,7 @@ class Found:
     def __init__(self, n): self.n = n
 def count(roi): return Found(roi.n_voxels)
 data = FmriData.of({subject.data().bold!r}, {subject.data().parcellation!r}, {subject.data().events!r}, tr=2.0)
-print([found.n for _, found, _ in ROITreatment(data, count, {str(tmp_path / "out")!r}).run('cluster')])
+print([found.n for _, found, _ in ROITreatment(data, count, {str(tmp_path / "out")!r}).run('remote_cluster')])
 """
     done = subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.PIPE)
     assert done.stdout == b"[60, 40, 20]\n"
@@ -94,9 +98,9 @@ def test_a_failed_region_and_again(subject: Subject, tmp_path: Path) -> None:
 
     treatment = ROITreatment(subject.data(), fails_once, tmp_path / "out")
     with pytest.raises(TreatmentError, match=r"region 2 \(40 voxels\): ValueError: no HRF fits"):
-        treatment.run("cluster", n_jobs=1)
+        treatment.run("remote_cluster", n_jobs=1)
     assert "1 region failed" in (tmp_path / "out" / "report.html").read_text()
-    found = treatment.run("cluster", retry_failed=True)
+    found = treatment.run("remote_cluster", retry_failed=True)
     assert [value for _, value, _ in found] == [7, 2, 30]
     assert ran.read_text() == "7 2 30 2 "
 
@@ -114,9 +118,9 @@ def test_a_retry_that_is_collected_elsewhere(
 
     treatment = ROITreatment(subject.data(), fails_at_first, tmp_path / "out")
     with pytest.raises(TreatmentError):
-        treatment.run("cluster")
+        treatment.run("remote_cluster")
     with pytest.raises(TreatmentError):
-        treatment.run("cluster", retry_failed=True)
+        treatment.run("remote_cluster", retry_failed=True)
     assert [report == "ok" for _, _, report in load_results(treatment.result_path)] == [
         True, False, True,
     ]  # fmt: skip
@@ -140,7 +144,7 @@ def test_a_retry_that_is_collected_elsewhere(
 def test_a_killed_region_is_marked(subject: Subject, tmp_path: Path) -> None:
     treatment = ROITreatment(subject.data(), analyses.die_in_2, tmp_path / "out")
     with pytest.raises(TreatmentError, match=r"region 2 \(40 voxels\): .*SIGKILL"):
-        treatment.run("cluster")
+        treatment.run("remote_cluster")
     means = nib.load(tmp_path / "out" / "mean.nii.gz").get_fdata()
     labels = treatment.fmri_data.labels
     assert np.isnan(means[labels == 2]).all()
@@ -208,6 +212,6 @@ def test_regions_of_choice(subject: Subject, tmp_path: Path) -> None:
         2.0,
         regions=[30, 7],
     )
-    found = ROITreatment(data, analyses.mean_signal, tmp_path / "out").run("cluster")
+    found = ROITreatment(data, analyses.mean_signal, tmp_path / "out").run("remote_cluster")
     assert [roi.roi_id for roi, _, _ in found] == [7, 30]
     assert data.n_dropped == 0

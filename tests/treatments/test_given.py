@@ -147,10 +147,10 @@ def in_memory(subject: Subject) -> dict[str, Any]:
 
 
 class TestInMemory:
-    @pytest.mark.parametrize("how", [None, "cluster"])
-    def test_images_and_tables(self, how: Any, subject: Subject, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("mode", ["serial", "remote_cluster"])
+    def test_images_and_tables(self, mode: str, subject: Subject, tmp_path: Path) -> None:
         given = in_memory(subject)
-        found = ROITreatment(FmriData.of(**given), GLMAnalyser(), tmp_path / "a").run(how)
+        found = ROITreatment(FmriData.of(**given), GLMAnalyser(), tmp_path / "a").run(mode)
         given["events"][0].to_csv(tmp_path / "0.tsv", sep="\t", index=False)
         given["events"][1].to_csv(tmp_path / "1.tsv", sep="\t", index=False)
         given["confounds"][0].to_csv(tmp_path / "c.tsv", sep="\t", index=False)
@@ -231,8 +231,8 @@ class TestArguments:
         with pytest.raises(TreatmentDataError, match=r"no TR that can be relied on .*: give tr"):
             FmriData.of(subject.place / "unknown.nii.gz", data.parcellation, data.events)
 
-    @pytest.mark.parametrize("how", ["serial", "remote_cluster"])
+    @pytest.mark.parametrize("mode", ["serial", "remote_cluster"])
     def test_modes_are_called_as_those_of_maps(
-        self, how: Any, subject: Subject, tmp_path: Path
+        self, mode: str, subject: Subject, tmp_path: Path
     ) -> None:
-        assert len(ROITreatment(subject.data(), analyses.mean_signal, tmp_path).run(how)) == 3
+        assert len(ROITreatment(subject.data(), analyses.mean_signal, tmp_path).run(mode)) == 3

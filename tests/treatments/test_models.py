@@ -50,16 +50,16 @@ class TestOnce:
             (FIRAnalyser(length=100), "run 0: 90 scans do not determine"),
         ],
     )
-    @pytest.mark.parametrize("how", [None, "cluster", "submit_treatments"])
+    @pytest.mark.parametrize("mode", ["serial", "remote_cluster", "submit_treatments"])
     def test_one_error_for_all_regions(
-        self, analyser: Any, told: str, how: Any, subject: Subject, tmp_path: Path
+        self, analyser: Any, told: str, mode: str, subject: Subject, tmp_path: Path
     ) -> None:
         treatment = ROITreatment(subject.data(), analyser, tmp_path / "out")
         with pytest.raises(TreatmentDataError, match=told) as caught:
-            if how == "submit_treatments":
+            if mode == "submit_treatments":
                 submit_treatments({"a": treatment}, {"a": tmp_path / "out"})
             else:
-                treatment.run(how)
+                treatment.run(mode)
         assert "retry" not in str(caught.value)
         assert "region" not in str(caught.value)
         assert not (tmp_path / "out").exists()
@@ -104,10 +104,10 @@ class TestOnce:
             def check(self, data: FmriData) -> None:
                 raise ValueError(f"too few scans: {data.images[0].shape[3]}")
 
-        hows: tuple[Any, ...] = (None, "cluster")
-        for how in hows:
+        modes = ("serial", "remote_cluster")
+        for mode in modes:
             with pytest.raises(ValueError, match="too few scans: 90"):
-                ROITreatment(subject.data(), Careful(), tmp_path).run(how)
+                ROITreatment(subject.data(), Careful(), tmp_path).run(mode)
 
     def test_a_contrast_of_events_of_different_lengths_is_told(self, subject: Subject) -> None:
         table = pd.read_csv(subject.events(0), sep="\t")
@@ -193,11 +193,11 @@ class TestCentredSignals:
 
 
 class TestRegionsWithoutVoxels:
-    @pytest.mark.parametrize("how", [None, "local", "cluster"])
-    def test_it_stays_with_its_reason(self, how: Any, subject: Subject, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("mode", ["serial", "local", "remote_cluster"])
+    def test_it_stays_with_its_reason(self, mode: str, subject: Subject, tmp_path: Path) -> None:
         subject.runs[1][5] = 0  # region 30
         treatment = ROITreatment(subject.data(), analyses.mean_signal, tmp_path / "out")
-        results = treatment.run(how, n_jobs=1)
+        results = treatment.run(mode, n_jobs=1)
         assert [roi.roi_id for roi, _, _ in results] == [7, 2, 30]
         roi, found, report = results[2]
         assert (roi.n_voxels, found) == (0, None)
@@ -209,7 +209,7 @@ class TestRegionsWithoutVoxels:
         page = (tmp_path / "out" / "report.html").read_text()
         assert "1 region without usable voxels" in page
         assert "failed</h2>" not in page
-        treatment.run(how, retry_failed=True)
+        treatment.run(mode, retry_failed=True)
 
 
 def generate(roi: ROIData) -> Any:
@@ -254,9 +254,9 @@ class TestOneRegionAlone:
     def test_it_fails_and_the_others_have_results(
         self, analyser: Any, told: str, subject: Subject, tmp_path: Path
     ) -> None:
-        self.check(None, analyser, told, subject, tmp_path)
+        self.check("serial", analyser, told, subject, tmp_path)
 
-    @pytest.mark.parametrize("how", ["local", "cluster"])
+    @pytest.mark.parametrize("mode", ["local", "remote_cluster"])
     @pytest.mark.parametrize(
         ("analyser", "told"),
         [
@@ -266,15 +266,15 @@ class TestOneRegionAlone:
         ],
     )
     def test_in_other_modes(
-        self, analyser: Any, told: str, how: Any, subject: Subject, tmp_path: Path
+        self, analyser: Any, told: str, mode: str, subject: Subject, tmp_path: Path
     ) -> None:
-        self.check(how, analyser, told, subject, tmp_path)
+        self.check(mode, analyser, told, subject, tmp_path)
 
     @staticmethod
-    def check(how: Any, analyser: Any, told: str, subject: Subject, tmp_path: Path) -> None:
+    def check(mode: str, analyser: Any, told: str, subject: Subject, tmp_path: Path) -> None:
         treatment = ROITreatment(subject.data(), analyser, tmp_path / "out")
         with pytest.raises(TreatmentError, match=rf"region 2 \(40 voxels\): .*({told})"):
-            treatment.run(how, n_jobs=1)
+            treatment.run(mode, n_jobs=1)
         mean = nib.load(tmp_path / "out" / "mean.nii.gz").get_fdata()
         assert np.isfinite(mean[subject.labels == 7]).all()
         assert np.isfinite(mean[subject.labels == 30]).all()
@@ -285,10 +285,10 @@ class TestOneRegionAlone:
     def test_lambdas_are_results(self, subject: Subject, tmp_path: Path) -> None:
         from pyhrf_parallel.treatments import load_results
 
-        hows: tuple[Any, ...] = (None, "local", "cluster")
-        for how in hows:
-            treatment = ROITreatment(subject.data(), lambda _: lambda: 5, tmp_path / str(how))
-            treatment.run(how, n_jobs=1)
+        modes = ("serial", "local", "remote_cluster")
+        for mode in modes:
+            treatment = ROITreatment(subject.data(), lambda _: lambda: 5, tmp_path / mode)
+            treatment.run(mode, n_jobs=1)
             assert [found() for _, found, _ in load_results(treatment.result_path)] == [5, 5, 5]
 
     def test_ctrl_c_still_ends_all(self, subject: Subject, tmp_path: Path) -> None:
@@ -298,9 +298,9 @@ class TestOneRegionAlone:
         with pytest.raises(KeyboardInterrupt):
             ROITreatment(subject.data(), interrupt, tmp_path / "out").run()
 
-    @pytest.mark.parametrize("how", [None, "local", "cluster"])
+    @pytest.mark.parametrize("mode", ["serial", "local", "remote_cluster"])
     def test_events_that_an_analyser_edits_are_its_own(
-        self, how: Any, subject: Subject, tmp_path: Path
+        self, mode: str, subject: Subject, tmp_path: Path
     ) -> None:
         def edit(roi: ROIData) -> float:
             total = float(sum(table["onset"].sum() for table in roi.events))
@@ -311,7 +311,7 @@ class TestOneRegionAlone:
             return total
 
         expected = sum(table["onset"].sum() for table in subject.data().design_tables[0])
-        results = ROITreatment(subject.data(), edit, tmp_path / "out").run(how, n_jobs=1)
+        results = ROITreatment(subject.data(), edit, tmp_path / "out").run(mode, n_jobs=1)
         assert [found for _, found, _ in results] == [expected] * 3
         for roi, _, _ in results:
             assert list(roi.events[0]) == ["onset", "duration", "trial_type"]

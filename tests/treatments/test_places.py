@@ -54,7 +54,7 @@ def len_of_signals(roi: ROIData) -> int:
     return len(roi.signals)
 
 
-def kill_while_it_writes(treatment: ROITreatment, how: Any = None) -> None:
+def kill_while_it_writes(treatment: ROITreatment, mode: str = "serial") -> None:
     """Run a treatment whose process is killed before it writes its first table."""
 
     def killed(*args: Any) -> None:
@@ -63,16 +63,16 @@ def kill_while_it_writes(treatment: ROITreatment, how: Any = None) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(outputs, "_write_table", killed)
         with pytest.raises(KeyboardInterrupt):
-            treatment.run(how)
+            treatment.run(mode)
 
 
 class TestReplacing:
-    @pytest.mark.parametrize("how", [None, "cluster", "submit", "submit_treatments"])
+    @pytest.mark.parametrize("mode", ["serial", "remote_cluster", "submit", "submit_treatments"])
     @pytest.mark.parametrize(
         "name", ["regions.tsv", "result.pck", "report.html", "provenance.json", "maps.tsv"]
     )
     def test_a_file_of_the_users_is_refused_before_anything_runs(
-        self, name: str, how: Any, subject: Subject, tmp_path: Path
+        self, name: str, mode: str, subject: Subject, tmp_path: Path
     ) -> None:
         out = tmp_path / "out"
         out.mkdir()
@@ -81,12 +81,12 @@ class TestReplacing:
         with pytest.raises(
             TreatmentError, match=rf"replace .*{name}, which is no result of an ear"
         ):
-            if how == "submit":
+            if mode == "submit":
                 treatment.submit()
-            elif how == "submit_treatments":
+            elif mode == "submit_treatments":
                 submit_treatments({"a": treatment}, {"a": tmp_path / "other"})
             else:
-                treatment.run(how)
+                treatment.run(mode)
         assert content(out) == {name: b'{"my own": 1}'}
 
     def test_a_list_of_results_of_another_name_stays(
@@ -183,13 +183,13 @@ class TestReplacing:
         ROITreatment(subject.data(), analyses.mean_signal, out).run()
         assert precious.exists()
 
-    @pytest.mark.parametrize("how", [None, "cluster"])
+    @pytest.mark.parametrize("mode", ["serial", "remote_cluster"])
     def test_a_run_that_was_killed_while_it_wrote(
-        self, how: Any, subject: Subject, tmp_path: Path
+        self, mode: str, subject: Subject, tmp_path: Path
     ) -> None:
         """What it has left is known, and is no obstacle for the next one."""
         treatment = ROITreatment(subject.data(), analyses.mean_signal, tmp_path / "out")
-        kill_while_it_writes(treatment, how)
+        kill_while_it_writes(treatment, mode)
         assert (tmp_path / "out" / "mean.nii.gz").exists()
         assert len(ROITreatment(subject.data(), analyses.mean_signal, tmp_path / "out").run()) == 3
 
@@ -273,11 +273,11 @@ class TestResultsElsewhere:
         self, subject: Subject, tmp_path: Path
     ) -> None:
         result = tmp_path / "results" / "one.pck"
-        for how in ("cluster", "cluster", None):
+        for mode in ("remote_cluster", "remote_cluster", "serial"):
             treatment = ROITreatment(
                 subject.data(), analyses.mean_signal, tmp_path / "maps", result_dump_file=result
             )
-            treatment.run(how)
+            treatment.run(mode)
             assert {*content(result.parent)} == {"one.pck"}
             assert "mean.nii.gz" in content(tmp_path / "maps")
 
@@ -331,11 +331,11 @@ class TestRetrying:
     def test_another_analyser(self, failed: ROITreatment) -> None:
         other = ROITreatment(failed.fmri_data, GLMAnalyser(), failed.output_dir)
         before = content(Path(failed.output_dir))
-        for how in (None, "cluster"):
+        for mode in ("serial", "remote_cluster"):
             with pytest.raises(
                 TreatmentError, match=r"the analyser was fail_in_2, and is GLMAnalyser.*would mix"
             ):
-                other.run(how, retry_failed=True)
+                other.run(mode, retry_failed=True)
         assert content(Path(failed.output_dir)) == before
 
     def test_other_content_of_a_file(self, failed: ROITreatment, subject: Subject) -> None:
@@ -506,7 +506,7 @@ class TestNames:
         def name_all(roi: ROIData) -> Estimates:
             return Estimates({name: roi.signals[0].mean(axis=0) for name in NAMES})
 
-        ROITreatment(subject.data(), name_all, tmp_path / "out").run("cluster")
+        ROITreatment(subject.data(), name_all, tmp_path / "out").run("remote_cluster")
         assert len(list((tmp_path / "out").glob("*.nii.gz"))) == len(NAMES)
         assert len(load_results(tmp_path / "out" / "result.pck")) == 3
 

@@ -13,7 +13,8 @@ import pytest
 from nilearn.glm.first_level import FirstLevelModel, compute_regressor
 from nilearn.maskers import NiftiMasker
 
-from pyhrf_parallel.errors import TreatmentDataError, TreatmentError
+from pyhrf_parallel import ConfigurationError, TreatmentDataError, TreatmentError, remote_map
+from pyhrf_parallel.mapping import MODES
 from pyhrf_parallel.treatments import (
     Estimates,
     FIRAnalyser,
@@ -102,12 +103,12 @@ def test_the_same_in_every_bit_however_it_is_run(
     analyser: Any, real_data: Path, tmp_path: Path
 ) -> None:
     found = {}
-    for how in (None, "local", "cluster"):
-        treatment = ROITreatment(real_subject(real_data), analyser, tmp_path / str(how))
-        found[how] = treatment.run(how, n_jobs=2)
+    for mode in MODES:
+        treatment = ROITreatment(real_subject(real_data), analyser, tmp_path / mode)
+        found[mode] = treatment.run(mode, n_jobs=2)
         assert treatment.already_done()
-    for other in ("local", "cluster"):
-        for (roi, one, _), (same, two, _) in zip(found[None], found[other], strict=True):
+    for other in MODES[1:]:
+        for (roi, one, _), (same, two, _) in zip(found["serial"], found[other], strict=True):
             assert roi.roi_id == same.roi_id
             assert one.maps.keys() == two.maps.keys()
             for name in one.maps:
@@ -171,12 +172,12 @@ def test_the_result_alone(subject: Subject, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("how", [None, "local", "cluster"])
-def test_a_region_that_fails(how: Any, subject: Subject, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_a_region_that_fails(mode: str, subject: Subject, tmp_path: Path) -> None:
     out = tmp_path / "out"
     treatment = ROITreatment(subject.data(), analyses.fail_in_2, out)
     with pytest.raises(TreatmentError) as caught:
-        treatment.run(how, n_jobs=2)
+        treatment.run(mode, n_jobs=2)
     for part in (
         "1 of 3 regions failed",
         "region 2 (40 voxels): ValueError: no HRF fits",
@@ -191,10 +192,10 @@ def test_a_region_that_fails(how: Any, subject: Subject, tmp_path: Path) -> None
     assert regions["status"].tolist() == ["ok", "failed", "ok"]
 
 
-@pytest.mark.parametrize("how", ["local", "cluster"])
-def test_a_region_whose_process_dies(how: Any, subject: Subject, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", MODES[1:])
+def test_a_region_whose_process_dies(mode: str, subject: Subject, tmp_path: Path) -> None:
     with pytest.raises(TreatmentError, match=r"region 2 \(40 voxels\).*(?s:.)*SIGKILL"):
-        ROITreatment(subject.data(), analyses.die_in_2, tmp_path / "out").run(how, n_jobs=2)
+        ROITreatment(subject.data(), analyses.die_in_2, tmp_path / "out").run(mode, n_jobs=2)
     assert len(load_results(tmp_path / "out" / "result.pck")) == 3
 
 
@@ -228,8 +229,11 @@ def test_what_is_wrong_is_said_before_anything_is_analysed(
     blocked.write_text("")
     with pytest.raises(TreatmentError, match="cannot be written to"):
         ROITreatment(subject.data(), never, blocked / "out").run()
-    with pytest.raises(ValueError, match="accepted: None, 'local', 'cluster'"):
-        ROITreatment(subject.data(), never, tmp_path).run("slurm")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError) as of_a_map:
+        remote_map(never, mode="cluster")
+    with pytest.raises(ConfigurationError) as of_a_treatment:
+        ROITreatment(subject.data(), never, tmp_path / "out").run("cluster")
+    assert str(of_a_treatment.value) == str(of_a_map.value)
     subject.tr = 3.0
     with pytest.raises(TreatmentDataError, match="TR of 2 s"):
         ROITreatment(subject.data(), never, tmp_path / "out").run()

@@ -67,7 +67,7 @@ def test_the_same_numbers_as_of_a_volume(
 
 def test_responses_and_files(surface: FmriData, tmp_path: Path) -> None:
     treatment = ROITreatment(surface, FIRAnalyser(length=8), tmp_path / "out")
-    treatment.run("cluster")
+    treatment.run("remote_cluster")
     fir = nib.load(tmp_path / "out" / "audio_fir.func.gii")
     assert len(fir.darrays) == 5
     assert surface.mesh in treatment.get_data_files()
