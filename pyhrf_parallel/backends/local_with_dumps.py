@@ -16,7 +16,7 @@ from pyhrf_parallel.outcomes import Outcomes
 from pyhrf_parallel.relaying import Relay
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Work
-from pyhrf_parallel.worker.process import PAYLOAD, command, describe_death, read_log_tail
+from pyhrf_parallel.worker.process import PAYLOAD, describe_death, read_log_tail, worker_command
 from pyhrf_parallel.worker.record_files import RecordStream
 from pyhrf_parallel.worker.records import absorb, lost, with_log
 from pyhrf_parallel.worker.runner import Cursor
@@ -54,7 +54,7 @@ def _run_task(directory: Path, index: int, name: str, outcomes: Outcomes) -> str
     cursor.numbers[1] = -time.monotonic_ns()  # its process is being loaded from now on
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command(directory, name, index, index + 1),
+            worker_command(directory, name, "run", index, index + 1),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -25,7 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pyhrf_parallel.engine import slurm
-from pyhrf_parallel.engine.group_progress import GroupProgress, Job, WholeMap, make_progress
+from pyhrf_parallel.engine.group_progress import GroupProgress, Job, make_progress
 from pyhrf_parallel.engine.job_table import JobTable
 from pyhrf_parallel.engine.plan import (
     EARLIER,
@@ -125,7 +125,7 @@ class Engine:
             self._wait_for_late_records(running)
         return jobs
 
-    def _wait_for_late_records(self, groups: Sequence[WholeMap | GroupProgress]) -> None:
+    def _wait_for_late_records(self, groups: Sequence[GroupProgress]) -> None:
         """Wait for what jobs have written that ended well: a shared file system may be slow to show it."""
         deadline = time.monotonic() + _LATE
         while any(s.has_tasks(self._ledger) for s in groups) and time.monotonic() < deadline:
@@ -153,7 +153,7 @@ class Engine:
                     earlier = path.name.removesuffix(PART) in self._earlier
                     note(filter(is_return, records) if earlier else records, self._ledger)
 
-    def _account(self, group: WholeMap | GroupProgress, job: Job) -> None:
+    def _account(self, group: GroupProgress, job: Job) -> None:
         """Take in how a job has ended, and find the task that it was killed with."""
         row = self._table.rows[job.file]
         if row.reason and row.scheduler_id is None:

@@ -1,9 +1,10 @@
-"""What is still to be run of a plan, as jobs: the tasks of a map, or groups of tasks with steps around them."""
+"""What is left to run of a group of tasks, as jobs: the tasks, and the steps around them."""
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from pyhrf_parallel.engine import slurm, step
 from pyhrf_parallel.engine.plan import JobStatus, Plan, Step, TaskGroup
 from pyhrf_parallel.outcomes import Ledger
 from pyhrf_parallel.worker.claims import Claims
-from pyhrf_parallel.worker.process import CLAIMS, command, python_command
+from pyhrf_parallel.worker.process import CLAIMS, python_command, worker_command
 
 
 @dataclass(frozen=True)
@@ -45,49 +46,9 @@ class Job:
     claims: str = ""
 
 
-class WholeMap:
-    """All tasks, shared by as many jobs as the plan says."""
-
-    problem = ""
-    name = ""
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self.too_big: dict[int, int] = {}
-
-    @property
-    def left(self) -> tuple[object, ...]:
-        """What changes when a step ends: there are none."""
-        return ()
-
-    def has_tasks(self, ledger: Ledger) -> bool:
-        """Return whether tasks are left to run."""
-        return not ledger.complete
-
-    def is_over(self, ledger: Ledger) -> bool:
-        """Return whether nothing is left to run."""
-        return not self.has_tasks(ledger)
-
-    def layers(self, ledger: Ledger, round_name: str) -> list[list[Job]]:
-        """Return what is left to run: jobs in layers, each to run after the one before."""
-        names = [f"job-{round_name}-{slot}" for slot in range(self._plan.jobs)]
-        Claims.create(CLAIMS, ledger.pending(), self._plan.jobs)
-        native = self._plan.native
-        return [[Job(name, name, command(".", name), native, claims=CLAIMS) for name in names]]
-
-    def account(self, job: Job, row: JobStatus, why: str) -> None:
-        """Take in how a step has ended: there are none."""
-
-    def reopen(self, ledger: Ledger) -> None:
-        """Do again what comes after the tasks: nothing does."""
-
-    def discard(self, index: int) -> None:
-        """Remove what a task has left that was killed: tasks leave nothing."""
-
-
 @dataclass
 class GroupProgress:
-    """A group of tasks: its steps before, its tasks, its steps after them."""
+    """How far a group of tasks is: its steps before, its tasks, its steps after them."""
 
     number: int
     group: TaskGroup
@@ -131,8 +92,9 @@ class GroupProgress:
 
     def discard(self, index: int) -> None:
         """Remove what a task has left that was killed: it may be half a file."""
-        output = self.group.outputs[index - self.group.start]
-        Path(self.group.directory, output).unlink(missing_ok=True)
+        if self.group.outputs:
+            output = self.group.outputs[index - self.group.start]
+            Path(self.group.directory, output).unlink(missing_ok=True)
 
     def reopen(self, ledger: Ledger) -> None:
         """Do again what comes after the tasks, if some of them are."""
@@ -164,9 +126,7 @@ class GroupProgress:
         return [s for s in left if succeeded or not s.needs_success]
 
     def _pending(self, ledger: Ledger) -> list[tuple[int, int]]:
-        start, stop = self.group.start, self.group.stop
-        ranges = ((max(a, start), min(b, stop)) for a, b in ledger.pending())
-        return [(a, b) for a, b in ranges if a < b]
+        return _within(ledger.pending(), self.group.start, self.group.stop)
 
     def _file(self, one: Step) -> str:
         return f"{self.number}-{one.name}"
@@ -178,9 +138,8 @@ class GroupProgress:
 
     def _workers(self, ranges: list[tuple[int, int]], round_name: str) -> list[Job]:
         """Return the jobs of the tasks; those that need more memory get one each."""
-        pending = [index for a, b in ranges for index in range(a, b)]
-        alone = [index for index in pending if index in self.too_big]
-        shared = [index for index in pending if index not in self.too_big]
+        alone = [index for index in sorted(self.too_big) if any(a <= index < b for a, b in ranges)]
+        shared = _without(ranges, alone)
         jobs = [
             self._worker(
                 f"{self._job_of(index)}-{index - self.group.start}",  # the job itself has the others
@@ -196,16 +155,20 @@ class GroupProgress:
             ]
         if not shared:
             return jobs
-        names = self.group.names[: len(shared)]
+        names = self.group.names[: sum(b - a for a, b in shared)]
         claims = f"{CLAIMS}-{self.number}-{round_name}"
-        Claims.create(claims, _as_ranges(shared), len(names))
+        Claims.create(claims, shared, len(names))
         return jobs + [self._job(name, claims, round_name) for name in names]
 
-    def _bounded(self, pending: list[int]) -> list[tuple[str, list[tuple[int, int]]]]:
-        by_job: dict[str, list[int]] = {}
-        for index in pending:
-            by_job.setdefault(self._job_of(index), []).append(index)
-        return [(name, _as_ranges(own)) for name, own in by_job.items()]
+    def _bounded(self, ranges: list[tuple[int, int]]) -> list[tuple[str, list[tuple[int, int]]]]:
+        """Return the ranges of each job that has tasks of its own."""
+        found = []
+        first = self.group.start
+        for name, last in zip(self.group.names, self.group.bounds or [], strict=True):
+            own = _within(ranges, first, last)
+            found += [(name, own)] if own else []
+            first = last
+        return found
 
     def _job_of(self, index: int) -> str:
         """Return the name of the job that a task belongs to; of the first one if all jobs share them."""
@@ -221,14 +184,16 @@ class GroupProgress:
     def _job(self, name: str, claims: str, round_name: str, doublings: int = 0) -> Job:
         file = f"{self.number}-{name}-{round_name}"
         native = slurm.with_more_memory(self.plan.native, 2**doublings)
-        return Job(name, file, command(".", file, claims), native, self.name, claims=claims)
+        words = worker_command(
+            ".", file, "supervise" if self.group.is_supervised else "claim", claims
+        )
+        return Job(name, file, words, native, self.name, claims=claims)
 
 
-def make_progress(plan: Plan) -> list[WholeMap] | list[GroupProgress]:
-    """Return what a plan consists of."""
-    if not plan.groups:
-        return [WholeMap(plan)]
-    return [GroupProgress(number, group, plan) for number, group in enumerate(plan.groups)]
+def make_progress(plan: Plan) -> list[GroupProgress]:
+    """Return the groups of a plan, of which nothing has been run."""
+    groups = plan.groups or [TaskGroup.of_map(plan.tasks, plan.jobs)]
+    return [GroupProgress(number, group, plan) for number, group in enumerate(groups)]
 
 
 def flattened(layered: Sequence[Sequence[Sequence[Job]]]) -> list[Job]:
@@ -236,11 +201,13 @@ def flattened(layered: Sequence[Sequence[Sequence[Job]]]) -> list[Job]:
     return [job for layers in layered for layer in layers for job in layer]
 
 
-def _as_ranges(indices: list[int]) -> list[tuple[int, int]]:
-    ranges: list[tuple[int, int]] = []
-    for index in indices:
-        if ranges and ranges[-1][1] == index:
-            ranges[-1] = (ranges[-1][0], index + 1)
-        else:
-            ranges.append((index, index + 1))
-    return ranges
+def _within(ranges: Iterable[tuple[int, int]], start: int, stop: int) -> list[tuple[int, int]]:
+    """Return what lies between two indices."""
+    cut = ((max(a, start), min(b, stop)) for a, b in ranges)
+    return [(a, b) for a, b in cut if a < b]
+
+
+def _without(ranges: list[tuple[int, int]], indices: Sequence[int]) -> list[tuple[int, int]]:
+    """Return ranges without some indices, which are sorted."""
+    ends = zip([0, *(index + 1 for index in indices)], [*indices, sys.maxsize], strict=True)
+    return [piece for start, stop in ends for piece in _within(ranges, start, stop)]

@@ -52,7 +52,7 @@ class Step:
 
 @dataclass(frozen=True)
 class TaskGroup:
-    """Tasks that some steps go before or after; one subject's regions.
+    """Tasks with steps before and after them, as one subject's regions; without steps, a map.
 
     Attributes
     ----------
@@ -70,6 +70,9 @@ class TaskGroup:
         Of the jobs that run the tasks.
     bounds : list of int or None
         Where the tasks of each of these jobs end; None if they take what is left, one after the other.
+    is_supervised : bool
+        Whether a job goes on after a task that killed its process. If not, the job ends with it, and what
+        the scheduler says of the job is true of the task.
     """
 
     name: str
@@ -81,6 +84,13 @@ class TaskGroup:
     outputs: list[str]
     names: list[str]
     bounds: list[int] | None = None
+    is_supervised: bool = False
+
+    @classmethod
+    def of_map(cls, tasks: int, jobs: int) -> Self:
+        """Return the group of a map: all tasks, which its jobs share."""
+        names = [f"job-{number}" for number in range(jobs)]
+        return cls("", 0, tasks, ".", [], [], [], names, is_supervised=True)
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Self:
@@ -118,7 +128,7 @@ class Plan:
     checksum : str
         SHA-256 of the payload, which is checked before anything runs; empty for none.
     groups : list of TaskGroup
-        Of all tasks, in their order; none if nothing goes before or after them.
+        Of all tasks, in their order; none for a map.
     setup : str
         Lines of shell that run first in each job.
     hopeless_after : float

@@ -16,7 +16,7 @@ from pyhrf_parallel.runs.soma_config import with_resource
 from pyhrf_parallel.runs.ssh import find_address
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Work
-from pyhrf_parallel.worker.process import PAYLOAD, command
+from pyhrf_parallel.worker.process import PAYLOAD, worker_command
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def preview_run(work: Work, configuration: Configuration) -> Preview:
     if not configuration.has_cluster:
         plan, files = _files(work, make_plan_here(configuration, work), for_here=True)
         directory = str(directory_of_runs() / new_run_id())
-        job = command(".", "job-NUMBER")
+        job = worker_command(".", "JOB", "supervise", "CLAIMS")
         return Preview("this machine", directory, files, [], plan.jobs, job, plan.scheduler, [])
     settings = with_resource(configuration)
     assert settings.server is not None  # noqa: S101  (with_resource sees to it)
@@ -83,7 +83,7 @@ def preview_run(work: Work, configuration: Configuration) -> Preview:
         files,
         [[settings.remote_python, "-P", "-m", AGENT, name, "..."] for name in ("prepare", "start")],
         plan.jobs,
-        [settings.remote_python, *command(".", "job-NUMBER")[1:]],
+        [settings.remote_python, *worker_command(".", "JOB", "supervise", "CLAIMS")[1:]],
         plan.scheduler,
         queue + plan.native,
     )

@@ -1,10 +1,14 @@
 """A worker process: reads a payload, calls the function, writes records.
 
-Started with `command`, as ``DIRECTORY NAME [START STOP | CLAIMS]``: with a range it runs these tasks and
-ends; without, it claims tasks from the directory's `Claims` until none is left, in a child process of its
-own, so that a task that dies or takes too long is lost alone. With the name of a file of claims
-it is that process itself, and who started it has to look what it died of. Only the standard library is
-imported here: a worker has to start fast.
+Started with `worker_command`, as ``DIRECTORY NAME HOW ...``:
+
+- ``run START STOP`` runs a range of tasks;
+- ``claim FILE`` takes tasks from a file of `Claims` until none is left; whoever started it has to find out what
+  it died of;
+- ``supervise FILE`` does so in a child process, and in another one after each death, so that only the task is
+  lost that dies or takes too long.
+
+Only the standard library is imported here: a worker has to start fast.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ TYPE_CHECKING = False  # a worker has to start fast
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
-    from typing import NoReturn
+    from typing import Literal, NoReturn
 
     from pyhrf_parallel.worker.records import Record
 
@@ -52,9 +56,11 @@ def python_command(module: str, *arguments: object) -> list[str]:
     return [*boot, module, *map(str, arguments)]
 
 
-def command(directory: str | Path, name: str, *tasks: int | str) -> list[str]:
-    """Return the argv of a worker: for a range of tasks, or for all that it can claim (from a file)."""
-    return python_command(__name__, directory, name, *tasks)
+def worker_command(
+    directory: str | Path, name: str, how: Literal["run", "claim", "supervise"], *tasks: int | str
+) -> list[str]:
+    """Return the argv of a worker; `tasks` are a range, or the name of a file of claims."""
+    return python_command(__name__, directory, name, how, *tasks)
 
 
 def describe_death(status: int) -> str:
@@ -102,12 +108,12 @@ class _Ready:
 class _Supervisor:
     """Runs tasks in a child process, and another one after each death."""
 
-    def __init__(self, directory: str, name: str) -> None:
+    def __init__(self, directory: str, name: str, claims: str) -> None:
         self._directory = directory
         self._log = _join(directory, f"{name}.log")
         self._records = RecordFile(_join(directory, f"{name}.records"))
         self._cursor = Cursor(_join(directory, f"{name}.cursor"))
-        self._claims = Claims(_join(directory, CLAIMS))
+        self._claims = Claims(_join(directory, claims))
         payload = Payload(_join(directory, PAYLOAD))
         self._timeout, self._retries = payload.timeout, payload.retries
         payload.close()
@@ -284,16 +290,16 @@ def _leave(status: int) -> NoReturn:
 
 def main() -> None:
     """Run the worker that the command line asks for."""
-    directory, name, *tasks = sys.argv[1:]
+    directory, name, how, *tasks = sys.argv[1:]
     directory = os.path.abspath(directory)
     # What a task has printed is known when it takes its process down with it.
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    if len(tasks) > 1:
+    if how == "run":
         _run_here(directory, name, [(int(tasks[0]), int(tasks[1]))])
     log = os.open(_join(directory, f"{name}.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    if tasks:
+    if how == "claim":
         guard()
         _run_here(directory, name, _claimed(Claims(_join(directory, tasks[0]))))
-    sys.exit(_Supervisor(directory, name).run())
+    sys.exit(_Supervisor(directory, name, tasks[0]).run())

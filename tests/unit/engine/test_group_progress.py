@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pyhrf_parallel.engine.group_progress import GroupProgress, Job, WholeMap, make_progress
+from pyhrf_parallel.engine.group_progress import GroupProgress, Job, make_progress
 from pyhrf_parallel.engine.plan import JobStatus, Plan, Step, TaskGroup
 from pyhrf_parallel.outcomes import Ledger
 from pyhrf_parallel.worker.claims import Claims
@@ -37,6 +37,11 @@ def group(**changes: object) -> GroupProgress:
     return GroupProgress(3, replace(GROUP, **changes), PLAN)  # type: ignore[arg-type]
 
 
+def whole_map() -> GroupProgress:
+    (whole,) = make_progress(MAP)
+    return whole
+
+
 def names(layers: list[list[Job]]) -> list[list[str]]:
     return [[job.name for job in layer] for layer in layers]
 
@@ -59,23 +64,41 @@ def end(run: GroupProgress, step: Step, row: JobStatus) -> None:
 
 def test_a_plan_is_a_map_or_groups() -> None:
     (whole,) = make_progress(MAP)
-    assert isinstance(whole, WholeMap)
+    assert (whole.group.start, whole.group.stop, whole.name) == (0, 6, "")
     runs = make_progress(replace(PLAN, groups=[GROUP, replace(GROUP, name="T")]))
-    assert [(run.name, getattr(run, "number", None)) for run in runs] == [("S", 0), ("T", 1)]
+    assert [(run.name, run.number) for run in runs] == [("S", 0), ("T", 1)]
 
 
 class TestMap:
     def test_all_that_is_left_is_shared(self, ledger: Ledger) -> None:
         ledger.note_returned(1, 2)
         ledger.note_failed(5)
-        ((one, other),) = WholeMap(MAP).layers(ledger, "r")
-        assert (one.name, other.name) == ("job-r-0", "job-r-1")
+        ((one, other),) = whole_map().layers(ledger, "r")
+        assert (one.name, other.name) == ("job-0", "job-1")
         assert one.native == MAP.native
-        assert one.words[-2:] == [".", "job-r-0"]
-        assert shares([one, other]) == {"job-r-0": [0, 3, 4], "job-r-1": []}
+        assert one.words[-4:] == [".", "0-job-0-r", "supervise", one.claims]
+        assert shares([one, other]) == {"job-0": [0, 3, 4], "job-1": []}
+
+    def test_no_more_jobs_than_tasks(self, ledger: Ledger) -> None:
+        ledger.note_returned(0, 5)
+        assert names(whole_map().layers(ledger, "r")) == [["job-0"]]
+
+    def test_a_task_that_needs_more_memory_gets_a_job(self, ledger: Ledger) -> None:
+        whole = whole_map()
+        whole.too_big[4] = 1
+        ((large, one, other),) = whole.layers(ledger, "r")
+        assert (large.name, large.native[0]) == ("job-0-4", "--mem=2048M")
+        assert shares([large, one, other]) == {
+            "job-0-4": [4],
+            "job-0": [0, 1, 2, 3, 5],
+            "job-1": [],
+        }
+
+    def test_a_killed_task_has_left_nothing_to_discard(self) -> None:
+        whole_map().discard(3)
 
     def test_its_end(self, ledger: Ledger) -> None:
-        whole = WholeMap(MAP)
+        whole = whole_map()
         ledger.note_returned(0, 5)
         assert not whole.is_over(ledger)
         ledger.note_failed(5)
@@ -84,11 +107,11 @@ class TestMap:
     def test_its_end_with_the_first_failure(self) -> None:
         ledger = Ledger(6, stop_at_failure=True)
         ledger.note_failed(2)
-        assert not WholeMap(MAP).is_over(ledger)  # one before it may fail, too
-        ((job, _),) = WholeMap(MAP).layers(ledger, "r")
+        assert not whole_map().is_over(ledger)  # one before it may fail, too
+        ((job, _),) = whole_map().layers(ledger, "r")
         assert tasks_of(job) == [0, 1]
         ledger.note_returned(0, 2)
-        assert WholeMap(MAP).is_over(ledger)
+        assert whole_map().is_over(ledger)
 
 
 class TestTasks:

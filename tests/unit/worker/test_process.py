@@ -16,7 +16,7 @@ from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Options, Work
 from pyhrf_parallel.version import __version__
 from pyhrf_parallel.worker.claims import Claims
-from pyhrf_parallel.worker.process import CLAIMS, PAYLOAD, command
+from pyhrf_parallel.worker.process import PAYLOAD, worker_command
 from pyhrf_parallel.worker.record_files import RecordStream
 from pyhrf_parallel.worker.runner import Cursor
 from tests.conftest import ROOT
@@ -26,8 +26,10 @@ def kinds_of_records(place: Path, signals: list[signal.Signals]) -> list[str]:
     """Let a job be ended as a scheduler does it, or its task alone; return what it says of that."""
     work = Work(time.sleep, [(60,)], [{}], Options())
     write_payload(place / PAYLOAD, work)
-    Claims.create(str(place / CLAIMS), [(0, 1)], 1)
-    job = subprocess.Popen(command(place, "job"), cwd=place, start_new_session=True)
+    Claims.create(str(place / "claims"), [(0, 1)], 1)
+    job = subprocess.Popen(
+        worker_command(place, "job", "supervise", "claims"), cwd=place, start_new_session=True
+    )
     cursor = Cursor(str(place / "job.cursor"))
     while cursor.seconds == 0:  # until the task is called
         time.sleep(0.01)
