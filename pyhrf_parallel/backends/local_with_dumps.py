@@ -16,9 +16,10 @@ from pyhrf_parallel.outcomes import Outcomes
 from pyhrf_parallel.relaying import Relay
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Work
-from pyhrf_parallel.worker.process import PAYLOAD, describe_death, read_log_tail, worker_command
+from pyhrf_parallel.worker.process import describe_death, read_log_tail, worker_command
 from pyhrf_parallel.worker.record_files import RecordStream
 from pyhrf_parallel.worker.records import absorb, lost, with_log
+from pyhrf_parallel.worker.run_paths import RunPaths
 from pyhrf_parallel.worker.runner import Cursor
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class LocalWithDumpsBackend:
     def run(self, work: Work, outcomes: Outcomes, configuration: Configuration) -> None:  # noqa: ARG002
         """Run the tasks; see `Backend`."""
         with private_directory() as directory:
-            write_payload(directory / PAYLOAD, work)
+            write_payload(Path(RunPaths(directory).payload), work)
             while not outcomes.complete:
                 (index, _), *_ = outcomes.pending()
                 for attempt in range(work.options.retries + 1):
@@ -43,14 +44,15 @@ class LocalWithDumpsBackend:
                     if outcomes.is_settled(index):
                         break
                 else:
-                    log_tail = read_log_tail(directory / f"task-{index}-{attempt}.log")
+                    log_tail = read_log_tail(RunPaths(directory).log(f"task-{index}-{attempt}"))
                     absorb([lost(index, reason, log_tail)], outcomes)
 
 
 def _run_task(directory: Path, index: int, name: str, outcomes: Outcomes) -> str:
     """Run one task in a process; return how the process ended."""
-    log = directory / f"{name}.log"
-    cursor = Cursor(str(directory / f"{name}.cursor"))
+    paths = RunPaths(directory)
+    log = Path(paths.log(name))
+    cursor = Cursor(paths.cursor(name))
     cursor.numbers[1] = -time.monotonic_ns()  # its process is being loaded from now on
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -72,8 +74,8 @@ def _run_task(directory: Path, index: int, name: str, outcomes: Outcomes) -> str
         Relay().show(log, is_complete=True)
     if late:
         absorb([with_log(late, read_log_tail(log))], outcomes)
-    for path in directory.glob(f"{name}.records*"):
-        with path.open("rb") as file:
+    for _, records_file in paths.all_records(name):
+        with Path(records_file).open("rb") as file:
             for records in RecordStream().read(file):
                 absorb(records, outcomes)
     for path in directory.glob(f"{name}.*") if outcomes.is_settled(index) else ():

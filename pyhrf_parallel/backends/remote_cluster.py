@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from pyhrf_parallel.configuration import Configuration
-from pyhrf_parallel.engine.plan import ENGINE_LOG, Plan
+from pyhrf_parallel.engine.plan import Plan
 from pyhrf_parallel.errors import ClusterError
 from pyhrf_parallel.extras import require
 from pyhrf_parallel.files import private_directory
@@ -17,7 +17,7 @@ from pyhrf_parallel.runs.attached import EmbeddedEngine
 from pyhrf_parallel.runs.following import Follower
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Work, count_workers
-from pyhrf_parallel.worker.process import PAYLOAD
+from pyhrf_parallel.worker.run_paths import RunPaths
 
 _POLLS = (0.01, 0.1)  # seconds between two looks at the records: at first, and at most
 
@@ -41,7 +41,7 @@ def _run_here(work: Work, outcomes: Outcomes, configuration: Configuration) -> N
     jobs = min(len(work), count_workers(work.options.n_jobs or configuration.nb_procs))
     plan = Plan(len(work), jobs, work.options.on_error == "raise", work.options.retries)
     with private_directory() as directory:
-        write_payload(directory / PAYLOAD, work)
+        write_payload(Path(RunPaths(directory).payload), work)
         with EmbeddedEngine(directory, plan) as engine:
             follower, relay = Follower(engine, outcomes), Relay()
             pause, longest = _POLLS
@@ -55,9 +55,8 @@ def _run_here(work: Work, outcomes: Outcomes, configuration: Configuration) -> N
 
 
 def _relay_logs(directory: Path, relay: Relay, *, are_complete: bool = False) -> None:
-    for log in directory.glob("*.log"):
-        if log.name != ENGINE_LOG:
-            relay.show(log, is_complete=are_complete)
+    for log in RunPaths(directory).logs():
+        relay.show(Path(log), is_complete=are_complete)
 
 
 def _run_on_cluster(work: Work, outcomes: Outcomes, configuration: Configuration) -> None:

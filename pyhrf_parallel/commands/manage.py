@@ -147,16 +147,14 @@ def logs(run_id: str, job: str | None, lines: int, whole: bool, as_json: bool) -
     Jobs that have written nothing are left out.
     """
     with find(run_id) as run:
-        written = run.logs(None if whole else lines)
-    found = {name.removesuffix(".log"): text for name, text in written.items()}
+        found = run.logs(None if whole else lines)
     if job is not None:
-        name = job.removesuffix(".log")
-        if name not in found:
+        if job not in found:
             raise click.ClickException(
                 f"run {run.run_id} has no job {job!r} that has written something; those that have: "
                 f"{', '.join(found) or 'none'}"
             )
-        found = {name: found[name]}
+        found = {job: found[job]}
     if as_json:
         console.print_json(found)
         return

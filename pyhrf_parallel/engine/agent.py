@@ -21,7 +21,7 @@ from typing import Any
 
 from pyhrf_parallel import files
 from pyhrf_parallel.engine import send_back, step
-from pyhrf_parallel.engine.plan import EARLIER, RECORDS, STATE, EngineState, Plan
+from pyhrf_parallel.engine.plan import EngineState, Plan
 from pyhrf_parallel.engine.quoting import remote_command
 from pyhrf_parallel.engine.slurm import LIST_QUEUES, is_transient
 from pyhrf_parallel.files import remove_directory, write_then_rename
@@ -30,12 +30,11 @@ from pyhrf_parallel.processes import find_own, find_start, kill_tree
 from pyhrf_parallel.version import __version__
 from pyhrf_parallel.worker import process as worker
 from pyhrf_parallel.worker.process import python_command
-from pyhrf_parallel.worker.record_files import PART, write_all
+from pyhrf_parallel.worker.record_files import write_all
+from pyhrf_parallel.worker.run_paths import RunPaths
 
-PID = "engine.pid"
 #: Seconds after which a process that is asked nothing ends.
 IDLE = 30
-_DATA = "data_directories.json"
 
 
 def prepare(root: str, name: str, scheduler: str, *data_directories: str) -> dict[str, Any]:
@@ -56,15 +55,15 @@ def prepare(root: str, name: str, scheduler: str, *data_directories: str) -> dic
         for number, parent in enumerate(data_directories):
             wanted = Path(parent).expanduser() if parent else directory
             made.append(_make_private(wanted, f"{name}-{number}"))
-        (directory / _DATA).write_text(json.dumps(list(map(str, made))))
+        Path(RunPaths(directory).data_directories).write_text(json.dumps(list(map(str, made))))
     except BaseException:
-        for place in (*made, directory):
-            remove_directory(place)
+        for path in (*made, directory):
+            remove_directory(path)
         raise
     return describe(scheduler) | {
         "directory": str(directory),
-        "data_directories": [str(place) for place in made],
-        "free": [shutil.disk_usage(place).free for place in (directory, *made)],
+        "data_directories": list(map(str, made)),
+        "free": [shutil.disk_usage(path).free for path in (directory, *made)],
     }
 
 
@@ -130,19 +129,19 @@ def start(directory: str, *options: str) -> dict[str, Any]:
 
     With the option ``again``, tasks that have failed are run again.
     """
-    place = Path(directory)
-    check_place(place)
+    run, paths = Path(directory), RunPaths(directory)
+    check_place(run)
     known = is_running(directory)
     if known["running"]:  # the answer was lost, and it was asked again
         return {"pid": known["pid"]}
-    Plan.read(place)  # refused here, where somebody is told
-    _cancel_jobs(place)  # those of an engine that has died
+    Plan.read(run)  # refused here, where somebody is told
+    _cancel_jobs(run)  # those of an engine that has died
     if options:
-        old = {path.name.removesuffix(PART) for path in place.glob(f"*{RECORDS}*")}
-        write_then_rename(place / EARLIER, json.dumps(sorted(old)).encode())
-        (place / STATE).unlink(missing_ok=True)  # it says that all is over
+        old = {name for name, _ in paths.all_records()}
+        write_then_rename(Path(paths.earlier), json.dumps(sorted(old)).encode())
+        Path(paths.state).unlink(missing_ok=True)  # it says that all is over
     engine = subprocess.Popen(
-        python_command("pyhrf_parallel.engine.engine", place, *options),
+        python_command("pyhrf_parallel.engine.engine", run, *options),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -150,7 +149,7 @@ def start(directory: str, *options: str) -> dict[str, Any]:
     )
     started = find_start(engine.pid) or "gone"
     try:
-        (place / PID).write_text(f"{engine.pid} {started} {os.uname().nodename}")
+        Path(paths.engine_pid).write_text(f"{engine.pid} {started} {os.uname().nodename}")
     except OSError:  # a full disk; nobody would know of it
         kill_tree(engine.pid)
         raise
@@ -160,7 +159,7 @@ def start(directory: str, *options: str) -> dict[str, Any]:
 def is_running(directory: str) -> dict[str, Any]:
     """Return whether the engine of a run is there."""
     try:
-        pid, started, host = (Path(directory) / PID).read_text().split()
+        pid, started, host = Path(RunPaths(directory).engine_pid).read_text().split()
     except (OSError, ValueError):
         return {"running": False, "here": True}
     here = host == os.uname().nodename
@@ -181,25 +180,25 @@ def stop(directory: str) -> dict[str, Any]:
     return {"stopped": engine["running"]}
 
 
-def _end_what_it_has_left(place: Path) -> None:
+def _end_what_it_has_left(run: Path) -> None:
     """End the processes that an engine has left here when it died, and say so."""
     state = EngineState("running", 0, os.uname().nodename)  # unless it has said so itself
     with suppress(OSError, ValueError):
-        state = EngineState.loads((place / STATE).read_bytes())
-    if state.phase != "running" or not place.exists():
+        state = EngineState.read(run)
+    if state.phase != "running" or not run.exists():
         return
     # Names of no other run: an engine's pid is in them.
-    workers = {path.stem for path in place.glob("*.cursor")}
+    workers = set(RunPaths(run).jobs())
 
     def is_left(words: list[str], directory: str) -> bool:
         is_worker = worker.__name__ in words and not workers.isdisjoint(words)
         # sbatch tries for minutes if the queue is full.
         is_other = step.__name__ in words or words[:1] == ["sbatch"]
-        return is_worker or (is_other and directory == str(place))
+        return is_worker or (is_other and directory == str(run))
 
     for pid in find_own(is_left):
         kill_tree(pid)
-    state.cancelled().write(place)
+    state.cancelled().write(run)
 
 
 def _wait_for_end(directory: str) -> None:
@@ -209,11 +208,11 @@ def _wait_for_end(directory: str) -> None:
         time.sleep(0.1)
 
 
-def _cancel_jobs(place: Path) -> None:
+def _cancel_jobs(run: Path) -> None:
     """Cancel what an engine that has died has left in the queue."""
     try:
-        state = EngineState.loads((place / STATE).read_bytes())
-        scheduler = Plan.read(place).scheduler
+        state = EngineState.read(run)
+        scheduler = Plan.read(run).scheduler
     except (OSError, ValueError):
         return
     ids = [row.scheduler_id for row in state.jobs if row.scheduler_id]
@@ -223,21 +222,21 @@ def _cancel_jobs(place: Path) -> None:
 
 def remove(directory: str) -> dict[str, Any]:
     """Stop a run and remove all of it."""
-    place = Path(directory)
-    if place.exists() and not (place / _DATA).exists() and any(place.iterdir()):
+    run, made = Path(directory), Path(RunPaths(directory).data_directories)
+    if run.exists() and not made.exists() and any(run.iterdir()):
         raise ValueError(
             f"{directory} is not the directory of a run, or of one that another version of "
             "pyhrf_parallel submitted: remove it with that version, or by hand"
         )
     stop(directory)
     with suppress(OSError, ValueError):
-        for made in map(Path, json.loads((place / _DATA).read_text())):
-            if made.name.startswith(place.name):  # by `prepare`
-                remove_directory(made)
-    remove_directory(place)
+        for path in map(Path, json.loads(made.read_text())):
+            if path.name.startswith(run.name):  # by `prepare`
+                remove_directory(path)
+    remove_directory(run)
     with suppress(OSError):  # the last one of them: the directory of all runs goes too
-        place.parent.rmdir()
-    return {"removed": not place.exists()}
+        run.parent.rmdir()
+    return {"removed": not run.exists()}
 
 
 _COMMANDS = {

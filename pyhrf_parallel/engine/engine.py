@@ -27,28 +27,21 @@ from pathlib import Path
 from pyhrf_parallel.engine import slurm
 from pyhrf_parallel.engine.group_progress import GroupProgress, Job, make_progress
 from pyhrf_parallel.engine.job_table import JobTable
-from pyhrf_parallel.engine.plan import (
-    EARLIER,
-    ENGINE_LOG,
-    RECORDS,
-    STATE,
-    EngineState,
-    JobStatus,
-    Plan,
-)
+from pyhrf_parallel.engine.plan import EngineState, JobStatus, Plan
 from pyhrf_parallel.engine.scheduler import Scheduler
 from pyhrf_parallel.engine.takeover import Takeover, find_tasks
 from pyhrf_parallel.files import checksum, remove_directory
 from pyhrf_parallel.outcomes import Ledger
 from pyhrf_parallel.processes import adopt_orphans, kill_descendants
-from pyhrf_parallel.worker.process import PAYLOAD, describe_death, read_log_tail
-from pyhrf_parallel.worker.record_files import PART, RecordFile, RecordStream
+from pyhrf_parallel.worker.process import describe_death, read_log_tail
+from pyhrf_parallel.worker.record_files import RecordFile, RecordStream
 from pyhrf_parallel.worker.records import is_return, lost, note
+from pyhrf_parallel.worker.run_paths import RunPaths
 
 _LATE = 20.0  # seconds that a shared file system may need to show a file
 _HOPELESS = 2  # rounds in a row in which no job ran a task
-#: A file into which the last word is written: a full disk has no room for another.
-_RESERVE, _RESERVED = Path("reserve"), 64 << 10  # bytes
+_RESERVED = 64 << 10  # bytes of a file for the last word: a full disk has no room for another
+_PATHS = RunPaths()  # the engine works in the run's directory
 
 
 class _Cancelled(BaseException):
@@ -75,8 +68,8 @@ class Engine:
         self._takeover = Takeover(self._ledger)
         self._groups = make_progress(plan)
         self._written: EngineState | None = None
-        self._records = RecordFile(f"engine-{os.getpid()}{RECORDS}")
-        earlier = Path(EARLIER)
+        self._records = RecordFile(_PATHS.records(f"engine-{os.getpid()}"))
+        earlier = Path(_PATHS.earlier)
         self._earlier = set(json.loads(earlier.read_bytes())) if earlier.exists() else set()
         self._table = JobTable(plan, scheduler)
 
@@ -146,12 +139,12 @@ class Engine:
         return over
 
     def _read(self) -> None:
-        for path in Path().glob(f"*{RECORDS}*"):
-            stream = self._streams.setdefault(path.name.removesuffix(PART), RecordStream(skim=True))
-            with suppress(FileNotFoundError), path.open("rb") as file:
+        for name, path in _PATHS.all_records():
+            stream = self._streams.setdefault(name, RecordStream(skim=True))
+            with suppress(FileNotFoundError), Path(path).open("rb") as file:
                 for records in stream.read(file):
-                    earlier = path.name.removesuffix(PART) in self._earlier
-                    note(filter(is_return, records) if earlier else records, self._ledger)
+                    is_earlier = name in self._earlier
+                    note(filter(is_return, records) if is_earlier else records, self._ledger)
 
     def _account(self, group: GroupProgress, job: Job) -> None:
         """Take in how a job has ended, and find the task that it was killed with."""
@@ -178,11 +171,12 @@ class Engine:
 
     def _tail(self, job: Job) -> str:
         """Return the end of what a job has written."""
-        return read_log_tail(f"{job.file}.log") + self._schedulers_tail(job)
+        return read_log_tail(_PATHS.log(job.file)) + self._schedulers_tail(job)
 
     def _schedulers_tail(self, job: Job) -> str:
         """Return the end of what the scheduler has written of a job, and the job before it had a log."""
-        return read_log_tail(slurm.log_name(job.name, self._table.rows[job.file].scheduler_id))
+        scheduler_id = self._table.rows[job.file].scheduler_id
+        return read_log_tail(_PATHS.slurm_log(job.name, scheduler_id)) if scheduler_id else ""
 
     def _why(self, job: Job) -> str:
         row = self._table.rows[job.file]
@@ -223,7 +217,7 @@ def _describe_end(row: JobStatus) -> str:
 
 
 def _check_payload(plan: Plan) -> None:
-    if plan.checksum and checksum(PAYLOAD) != plan.checksum:
+    if plan.checksum and checksum(_PATHS.payload) != plan.checksum:
         raise RuntimeError("The payload is not what was sent (wrong checksum)")
 
 
@@ -233,9 +227,9 @@ def _write_last(state: EngineState) -> None:
     if len(content) > _RESERVED:
         content = replace(state, jobs=[]).dumps()
     try:
-        with _RESERVE.open("r+b") as file:
+        with Path(_PATHS.reserve).open("r+b") as file:
             file.write(content.ljust(_RESERVED))
-        _RESERVE.replace(STATE)
+        Path(_PATHS.reserve).replace(_PATHS.state)
     except OSError:  # there was no room for it from the beginning
         state.write(Path())
 
@@ -255,7 +249,7 @@ def _cancel(_number: int, _frame: object) -> None:
 def main() -> None:
     """Run the engine of the run in the working directory."""
     os.chdir(sys.argv[1])
-    log = os.open(ENGINE_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    log = os.open(_PATHS.engine_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
     signal.signal(signal.SIGTERM, _cancel)
@@ -269,7 +263,7 @@ def main() -> None:
     engine: Engine | None = None
     here = os.getpid(), os.uname().nodename
     try:
-        _RESERVE.write_bytes(bytes(_RESERVED))
+        Path(_PATHS.reserve).write_bytes(bytes(_RESERVED))
         _check_payload(plan)
         engine = Engine(plan, soma.SomaScheduler(plan))
         engine.run(again="again" in sys.argv[2:])

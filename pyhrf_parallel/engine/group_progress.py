@@ -12,7 +12,8 @@ from pyhrf_parallel.engine import slurm, step
 from pyhrf_parallel.engine.plan import JobStatus, Plan, Step, TaskGroup
 from pyhrf_parallel.outcomes import Ledger
 from pyhrf_parallel.worker.claims import Claims
-from pyhrf_parallel.worker.process import CLAIMS, python_command, worker_command
+from pyhrf_parallel.worker.process import python_command, worker_command
+from pyhrf_parallel.worker.run_paths import RunPaths
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class GroupProgress:
     def __post_init__(self) -> None:
         steps = [*self.group.before, *self.group.after]
         # An earlier engine of the same run may have run some.
-        self._done = {s.name for s in steps if Path(self._file(s) + step.DONE).exists()}
+        self._done = {s.name for s in steps if self._done_file(s).exists()}
 
     @property
     def name(self) -> str:
@@ -101,7 +102,7 @@ class GroupProgress:
         if self.is_over(ledger):
             return
         for one in self.group.after:
-            Path(self._file(one) + step.DONE).unlink(missing_ok=True)
+            self._done_file(one).unlink(missing_ok=True)
             self._done.discard(one.name)
 
     def account(self, job: Job, row: JobStatus, why: str) -> None:
@@ -109,7 +110,7 @@ class GroupProgress:
         if job.step is None or not row.ran:  # not run, because of another job
             return
         # The step's own word counts: soma-workflow may say of a short job that it has ended, and not how.
-        if row.exit_value == 0 or Path(job.file + step.DONE).exists():
+        if row.exit_value == 0 or Path(RunPaths().done(job.file)).exists():
             self._done.add(job.step.name)
         elif job.step in self.group.before or job.step.name in self._failed:
             self.problem = f"job {job.name} failed: {why}"
@@ -130,6 +131,9 @@ class GroupProgress:
 
     def _file(self, one: Step) -> str:
         return f"{self.number}-{one.name}"
+
+    def _done_file(self, one: Step) -> Path:
+        return Path(RunPaths().done(self._file(one)))
 
     def _step(self, one: Step) -> Job:
         words = python_command(step.__name__, ".", self.number, one.name, self._file(one))
@@ -156,7 +160,7 @@ class GroupProgress:
         if not shared:
             return jobs
         names = self.group.names[: sum(b - a for a, b in shared)]
-        claims = f"{CLAIMS}-{self.number}-{round_name}"
+        claims = RunPaths().claims(f"{self.number}-{round_name}")
         Claims.create(claims, shared, len(names))
         return jobs + [self._job(name, claims, round_name) for name in names]
 
@@ -177,7 +181,7 @@ class GroupProgress:
     def _worker(
         self, name: str, ranges: list[tuple[int, int]], round_name: str, doublings: int = 0
     ) -> Job:
-        claims = f"{CLAIMS}-{self.number}-{round_name}-{name}"
+        claims = RunPaths().claims(f"{self.number}-{round_name}-{name}")
         Claims.create(claims, ranges, 1)
         return self._job(name, claims, round_name, doublings)
 

@@ -1,7 +1,4 @@
-"""The directory of a run: what lies in it, and what its engine is asked to do.
-
-The same on this machine and on a cluster. Only the standard library, for the engine's side.
-"""
+"""What an engine is asked to do, and what it says of itself and its jobs: two files of a run."""
 
 from __future__ import annotations
 
@@ -11,16 +8,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from pyhrf_parallel.files import checksum, write_then_rename
+from pyhrf_parallel.worker.run_paths import RunPaths
 
-PLAN = "plan.json"
-STATE = "state.json"
-ENGINE_LOG = "engine.log"
 #: The status of a job that was stopped with its run.
 CANCELLED = "cancelled"
-#: The records of attempts before the last one, by name: what failed in them is run again.
-EARLIER = "earlier.json"
-#: The end of the name of every file that holds records of tasks.
-RECORDS = ".records"
 #: Counted up when a plan changes in a way that another version would misread.
 _FORMAT = 2
 
@@ -152,7 +143,7 @@ class Plan:
 
     def write(self, directory: Path) -> None:
         """Write the plan to a run's directory."""
-        write_then_rename(directory / PLAN, self.dumps())
+        write_then_rename(Path(RunPaths(directory).plan), self.dumps())
 
     def with_payload(self, payload: Path) -> Self:
         """Return the plan with the checksum of a payload."""
@@ -173,13 +164,14 @@ class Plan:
         ValueError
             If it is damaged.
         """
+        path = Path(RunPaths(directory).plan)
         try:
-            values = json.loads((directory / PLAN).read_bytes())
+            values = json.loads(path.read_bytes())
         except ValueError as error:
-            raise ValueError(f"{directory / PLAN} is damaged: {error}") from error
+            raise ValueError(f"{path} is damaged: {error}") from error
         if values.pop("format", None) != _FORMAT:
             raise RuntimeError(
-                f"{directory / PLAN} was written by another version of pyhrf_parallel: cancel the run with "
+                f"{path} was written by another version of pyhrf_parallel: cancel the run with "
                 "that version, or submit it again"
             )
         return cls(**values | {"groups": [TaskGroup.of(group) for group in values["groups"]]})
@@ -268,7 +260,7 @@ class EngineState:
 
     def write(self, directory: Path) -> None:
         """Write the state to a run's directory."""
-        write_then_rename(directory / STATE, self.dumps())
+        write_then_rename(Path(RunPaths(directory).state), self.dumps())
 
     def dumps(self) -> bytes:
         """Return the state as JSON."""
@@ -290,6 +282,11 @@ class EngineState:
         queued = f"{len(waiting)} queued{why}"
         counts = [f"{running} running"] * bool(running) + [queued] * bool(waiting)
         return f"jobs: {', '.join(counts)}" if counts else ""
+
+    @classmethod
+    def read(cls, directory: Path) -> Self:
+        """Read the state of a run."""
+        return cls.loads(Path(RunPaths(directory).state).read_bytes())
 
     @classmethod
     def loads(cls, content: bytes) -> Self:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pyhrf_parallel.worker.run_paths import RunPaths
+
 # States of `scontrol` that have an equal among those that soma-workflow knows.
 _SAME = {
     "COMPLETING": "RUNNING",
@@ -56,7 +58,6 @@ _TRANSIENT = (
 )
 #: What its daemons write to a job's stderr when they kill it for its memory, whatever the state says.
 _OUT_OF_MEMORY = ("exceeded memory limit", "oom-kill", "oom_kill", "Out Of Memory")
-_LOG = ".slurm.log"
 _PAUSES = (1, 2, 4, 8, 15, 30, 30, 30)  # seconds between tries
 
 
@@ -179,11 +180,6 @@ def killed_for_memory(log: str, reason: str) -> str:
     """Return the reason if Slurm says so, of the job or in its log, else nothing."""
     told = _FAILURES["OUT_OF_MEMORY"]
     return told if told in reason or any(text in log for text in _OUT_OF_MEMORY) else ""
-
-
-def log_name(name: str, job_id: str | None) -> str:
-    """Return the name of the file that the daemons write to about a job."""
-    return f"{name}.{job_id}{_LOG}"
 
 
 def is_transient(message: str) -> bool:
@@ -311,7 +307,8 @@ def adapt(commands: Commands) -> None:
         if commands.closed:
             return None
         # Jobs of several treatments may have the same name.
-        self.outputPath = self.errorPath = f"./{self.jobName}.%j{_LOG}"
+        log = RunPaths().slurm_log(self.jobName, "%j")
+        self.outputPath = self.errorPath = f"./{log}"
         # In the run's directory, which goes with the run; the adapter's own place is /tmp.
         script = script_file or self.build_slurm_script(f"./{self.jobName}.sh")
         _run_directly(Path(script))

@@ -23,6 +23,7 @@ from pyhrf_parallel.engine.plan import JobStatus, Plan
 from pyhrf_parallel.engine.quoting import in_braces
 from pyhrf_parallel.processes import kill_descendants, kill_tree
 from pyhrf_parallel.tasks import available_cpus
+from pyhrf_parallel.worker.run_paths import RunPaths
 
 # As many workers run side by side, each must not start a thread per CPU; what the user set stays.
 _THREAD_LIMITS = (
@@ -34,7 +35,6 @@ _THREAD_LIMITS = (
     "NUMEXPR_NUM_THREADS",
 )
 
-_SETUP = "setup.sh"
 _SUBMISSION = 3.0  # seconds that a submission under way may take
 
 
@@ -165,7 +165,7 @@ def _make_controller(plan: Plan) -> Any:
 def _write_setup(plan: Plan) -> None:
     """Write the lines that run first in each job to a file: a scheduler's shell would change them."""
     if plan.setup:
-        Path(_SETUP).write_text(f'{in_braces(plan.setup)}\nexec "$@"\n')
+        Path(RunPaths().setup).write_text(f'{in_braces(plan.setup)}\nexec "$@"\n')
 
 
 def _watch_threads() -> list[str]:
@@ -206,7 +206,11 @@ def _make_workflow(layered: Sequence[Sequence[Sequence[Job]]], scheduler: str) -
 
 def _job(job: Job, scheduler: str) -> client.Job:
     """Make a job, which Slurm must not put into its queue again: what is left is submitted at once."""
-    words = ["/bin/bash", _SETUP, *job.words] if Path(_SETUP).exists() else job.words
+    words = (
+        ["/bin/bash", RunPaths().setup, *job.words]
+        if Path(RunPaths().setup).exists()
+        else job.words
+    )
     native = ["--no-requeue", *job.native] if scheduler == "slurm" else job.native
     return client.Job(words, name=job.name, native_specification=native or None)
 

@@ -17,9 +17,8 @@ from pathlib import Path
 from pyhrf_parallel.engine.plan import Plan
 from pyhrf_parallel.files import write_then_rename
 from pyhrf_parallel.worker.process import guard
+from pyhrf_parallel.worker.run_paths import RunPaths
 
-#: The end of the name of the file that is there when a step has ended well.
-DONE = ".done"
 _NOT_FOUND = 127
 
 
@@ -35,7 +34,7 @@ def main() -> None:
     """Run the step that the command line names."""
     directory, number, step_name, name = sys.argv[1:]
     run = Path(directory).absolute()
-    log = os.open(run / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    log = os.open(RunPaths(run).log(name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
     guard()
@@ -66,5 +65,5 @@ def main() -> None:
             "host": os.uname().nodename,
             "outputs": outputs,
         }
-        write_then_rename(run / f"{name}{DONE}", json.dumps(note).encode())
+        write_then_rename(Path(RunPaths(run).done(name)), json.dumps(note).encode())
     sys.exit(status if status >= 0 else 128 - status)

@@ -9,6 +9,7 @@ from pyhrf_parallel.engine.group_progress import Job
 from pyhrf_parallel.engine.plan import JobStatus
 from pyhrf_parallel.outcomes import Ledger
 from pyhrf_parallel.worker.claims import Claims
+from pyhrf_parallel.worker.run_paths import RunPaths
 from pyhrf_parallel.worker.runner import Cursor
 
 _INNOCENT = 3  # deaths of a task with its node after which it is under suspicion, too
@@ -63,7 +64,7 @@ class Takeover:
 
 def find_tasks(job: Job) -> tuple[int, tuple[int, int]]:
     """Return the task that a job is running, or -1, and the range that it has in hand."""
-    path = Path(f"{job.file}.cursor")
+    path = Path(RunPaths().cursor(job.file))
     if not path.exists() or path.stat().st_size == 0:
         return -1, (0, 0)
     cursor = Cursor(str(path))

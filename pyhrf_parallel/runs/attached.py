@@ -9,11 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from pyhrf_parallel.engine.plan import ENGINE_LOG, Plan
+from pyhrf_parallel.engine.plan import Plan
 from pyhrf_parallel.errors import ClusterError
 from pyhrf_parallel.processes import kill_tree
 from pyhrf_parallel.runs.following import LocalFiles
 from pyhrf_parallel.worker.process import python_command, read_log_tail
+from pyhrf_parallel.worker.run_paths import RunPaths
 
 
 class EmbeddedEngine(LocalFiles):
@@ -55,6 +56,6 @@ class EmbeddedEngine(LocalFiles):
     def sizes(self) -> dict[str, int]:
         """Return the files of the run, with their sizes."""
         if self._process.poll() is not None:
-            tail = read_log_tail(Path(self.directory, ENGINE_LOG))
+            tail = read_log_tail(RunPaths(self.directory).engine_log)
             raise ClusterError(f"soma-workflow's engine on this machine has ended:\n{tail}")
         return super().sizes()

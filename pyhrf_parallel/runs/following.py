@@ -8,12 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from pyhrf_parallel.engine.plan import RECORDS, STATE, EngineState
+from pyhrf_parallel.engine.plan import EngineState
 from pyhrf_parallel.errors import ClusterError
 from pyhrf_parallel.outcomes import Outcomes
 from pyhrf_parallel.progress import LARGE
-from pyhrf_parallel.worker.record_files import PART, PIECE, RecordStream
+from pyhrf_parallel.worker.record_files import PIECE, RecordStream
 from pyhrf_parallel.worker.records import absorb
+from pyhrf_parallel.worker.run_paths import RunPaths
 
 _TAIL = 1 << 18  # bytes of a log in which its last lines are looked for
 
@@ -70,7 +71,7 @@ class LocalFiles:
 def read_state(files: RunFiles) -> EngineState | None:
     """Return the engine's own words; None before it has spoken."""
     try:
-        return EngineState.loads(files.read(STATE))
+        return EngineState.loads(files.read(RunPaths().state))
     except FileNotFoundError:
         return None
 
@@ -111,9 +112,8 @@ class Follower:
         """
         state = read_state(self._files)
         for name, size in self._files.sizes().items():
-            base = name.removesuffix(PART)
-            if base.endswith(RECORDS):
-                self._take(name, size, self._streams.setdefault(base, RecordStream()))
+            if final := RunPaths.final_records_name(name):
+                self._take(name, size, self._streams.setdefault(final, RecordStream()))
         if state:
             self._outcomes.note_jobs(state.summary())
         if state and state.phase == "failed" and not self._outcomes.complete:

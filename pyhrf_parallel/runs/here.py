@@ -20,7 +20,8 @@ from pyhrf_parallel.progress import ProgressOption
 from pyhrf_parallel.runs.arriving import arriving
 from pyhrf_parallel.runs.following import LocalFiles
 from pyhrf_parallel.runs.manifests import state_directory
-from pyhrf_parallel.worker.process import PAYLOAD, python_command
+from pyhrf_parallel.worker.process import python_command
+from pyhrf_parallel.worker.run_paths import RunPaths
 
 
 def directory_of_runs() -> Path:
@@ -72,7 +73,7 @@ class LocalRunDirectory(LocalFiles):
     def begin(self, plan: Plan, payload: Path) -> None:
         """Start the engine for a payload, which is moved."""
         plan.with_payload(payload).write(Path(self.directory))
-        shutil.move(payload, Path(self.directory, PAYLOAD))
+        shutil.move(payload, RunPaths(self.directory).payload)
         self._start()
 
     def send(self, path: Path, target: str) -> None:

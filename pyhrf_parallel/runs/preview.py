@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 
 from pyhrf_parallel.configuration import Configuration
-from pyhrf_parallel.engine.plan import PLAN, Plan
+from pyhrf_parallel.engine.plan import Plan
 from pyhrf_parallel.files import private_directory
 from pyhrf_parallel.runs.here import directory_of_runs
 from pyhrf_parallel.runs.manifests import new_run_id
@@ -16,7 +17,8 @@ from pyhrf_parallel.runs.soma_config import with_resource
 from pyhrf_parallel.runs.ssh import find_address
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Work
-from pyhrf_parallel.worker.process import PAYLOAD, worker_command
+from pyhrf_parallel.worker.process import worker_command
+from pyhrf_parallel.worker.run_paths import RunPaths
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def preview_run(work: Work, configuration: Configuration) -> Preview:
 def _files(work: Work, plan: Plan, *, for_here: bool) -> tuple[Plan, dict[str, int]]:
     """Return a plan, and what would be written for it with sizes in bytes."""
     with private_directory() as place:
-        write_payload(place / PAYLOAD, work, for_here=for_here)
-        plan = plan.with_payload(place / PAYLOAD)
-        return plan, {PAYLOAD: (place / PAYLOAD).stat().st_size, PLAN: len(plan.dumps())}
+        names, payload = RunPaths(), Path(RunPaths(place).payload)
+        write_payload(payload, work, for_here=for_here)
+        plan = plan.with_payload(payload)
+        return plan, {names.payload: payload.stat().st_size, names.plan: len(plan.dumps())}

@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 import paramiko
 
 from pyhrf_parallel.configuration import Configuration
-from pyhrf_parallel.engine.plan import PLAN, Plan
+from pyhrf_parallel.engine.plan import Plan
 from pyhrf_parallel.errors import ClusterError, TransferError
 from pyhrf_parallel.progress import ProgressOption
 from pyhrf_parallel.runs.arriving import arriving
@@ -22,7 +22,7 @@ from pyhrf_parallel.runs.sftp import LOST, SFTPFiles
 from pyhrf_parallel.runs.soma_config import with_resource
 from pyhrf_parallel.runs.ssh import Address, Completed, SSHConnection, find_address
 from pyhrf_parallel.version import __version__
-from pyhrf_parallel.worker.process import PAYLOAD
+from pyhrf_parallel.worker.run_paths import RunPaths
 
 RUNS = "pyhrf_parallel_runs"
 AGENT = "pyhrf_parallel.engine.agent"
@@ -225,8 +225,9 @@ class RemoteRunDirectory:
 
     def begin(self, plan: Plan, payload: Path) -> None:
         """Send payload and plan, and start the engine."""
-        self._files.put(payload, f"{self.directory}/{PAYLOAD}", "The payload")
-        self._files.write(f"{self.directory}/{PLAN}", plan.with_payload(payload).dumps())
+        paths = RunPaths(self.directory)
+        self._files.put(payload, paths.payload, "The payload")
+        self._files.write(paths.plan, plan.with_payload(payload).dumps())
         self.revive()
 
     def send(self, path: Path, target: str) -> None:

@@ -19,6 +19,7 @@ from pyhrf_parallel.runs.manifests import (
     load_manifest,
 )
 from pyhrf_parallel.tasks import Options, Work
+from pyhrf_parallel.worker.run_paths import RunPaths
 
 if TYPE_CHECKING:  # paramiko is needed on clusters only
     from pyhrf_parallel.runs.remote import RemoteRunDirectory
@@ -234,13 +235,16 @@ class Run:
         forget(self.run_id)
 
     def logs(self, lines: int | None = 50) -> dict[str, str]:
-        """Return the last lines that the engine and the jobs have written, by name; None for all.
+        """Return the last lines that each job and the ``'engine'`` have written, by name; None for all.
 
         Who has written nothing is left out.
         """
         run = self._connected()
-        sizes = {name: size for name, size in sorted(run.sizes().items()) if name.endswith(".log")}
-        return {name: read_log(run, name, size, lines) for name, size in sizes.items() if size}
+        return {
+            job: read_log(run, name, size, lines)
+            for name, size in sorted(run.sizes().items())
+            if size and (job := RunPaths.job_of_log(name))
+        }
 
     def follow(self, outcomes: Outcomes) -> None:
         """Wait for the end of the run, entering there what becomes of the tasks."""

@@ -23,7 +23,7 @@ from pyhrf_parallel.runs.run import MapRun
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Work
 from pyhrf_parallel.version import __version__
-from pyhrf_parallel.worker.process import PAYLOAD
+from pyhrf_parallel.worker.run_paths import RunPaths
 
 if TYPE_CHECKING:  # paramiko is needed on clusters only
     from pyhrf_parallel.runs.remote import RemoteRunDirectory
@@ -36,7 +36,7 @@ def start_run(work: Work, configuration: Configuration) -> MapRun:
     prepare_memory()
     run_id = new_run_id()
     with private_directory() as directory, ExitStack() as undo:
-        payload = directory / PAYLOAD
+        payload = Path(RunPaths(directory).payload)
         write_payload(payload, work, for_here=not configuration.has_cluster)
         plan, run = _make_place(run_id, work, configuration, payload, undo)
         undo.callback(remove_quietly, run)

@@ -36,7 +36,7 @@ from pyhrf_parallel.treatment_jobs.task_groups import ask_for_memory, make_task_
 from pyhrf_parallel.treatment_jobs.treatment import ChecksItself, LabelsResults, Treatment
 from pyhrf_parallel.treatment_jobs.treatment_preview import TreatmentPreview, preview
 from pyhrf_parallel.treatment_jobs.treatment_run import TREATMENTS, TreatmentRun
-from pyhrf_parallel.worker.process import PAYLOAD
+from pyhrf_parallel.worker.run_paths import RunPaths
 
 if TYPE_CHECKING:  # paramiko is needed on clusters only
     from pyhrf_parallel.runs.remote import RemoteRunDirectory
@@ -139,8 +139,9 @@ class Submission:
             is_sent = self._is_sent(run)
             described = self._describe(run.data_directories, is_sent)
             work = self._work(run.data_directories)
-            write_payload(directory / PAYLOAD, work, for_here=self._is_here)
-            run.begin(self._plan(described), directory / PAYLOAD)
+            payload = Path(RunPaths(directory).payload)
+            write_payload(payload, work, for_here=self._is_here)
+            run.begin(self._plan(described), payload)
             manifest = describe_run(
                 run_id, work, self._configuration, run.directory,
                 treatments=list(map(asdict, self._subjects(described, is_sent))), here=self._is_here,

@@ -18,7 +18,6 @@ from pyhrf_parallel.compressing import (
     unpacked,
 )
 from pyhrf_parallel.engine.plan import EngineState
-from pyhrf_parallel.engine.step import DONE
 from pyhrf_parallel.errors import (
     ClusterError,
     RunNotFoundError,
@@ -45,6 +44,7 @@ from pyhrf_parallel.treatment_jobs.ledger import Ledger, result_ledger
 from pyhrf_parallel.treatment_jobs.outcome import Collected, Subject, raise_failures
 from pyhrf_parallel.treatment_jobs.region_files import result_name
 from pyhrf_parallel.treatment_jobs.treatment import JobSpan, ReadsResults
+from pyhrf_parallel.worker.run_paths import RunPaths
 
 #: The file with the treatments themselves, beside the manifest.
 TREATMENTS = "treatments.pck"
@@ -176,7 +176,7 @@ class TreatmentRun(Run):
         indices = range(subject.start, subject.start + len(subject.roi_ids))
         merged = self._step(number, MERGE)
         is_here = subject.is_sent and self._step(number, BRING_BACK) is not None
-        log = f"{number}-{BRING_BACK}.log" if is_here else ""
+        log = RunPaths().log(f"{number}-{BRING_BACK}") if is_here else ""
         by_file: dict[str, Any] = {}
         if merged is not None:
             has_outputs = self._step(number, OUTPUT) is not None
@@ -312,7 +312,9 @@ class TreatmentRun(Run):
     def _step(self, number: int, name: str) -> dict[str, Any] | None:
         """Return what a step has noted at its end; None if it did not end well."""
         with suppress(FileNotFoundError):
-            noted: dict[str, Any] = json.loads(self._connected().read(f"{number}-{name}{DONE}"))
+            noted: dict[str, Any] = json.loads(
+                self._connected().read(RunPaths().done(f"{number}-{name}"))
+            )
             return noted
         return None
 

@@ -22,6 +22,7 @@ from pyhrf_parallel.worker.claims import Claims
 from pyhrf_parallel.worker.payload import Payload
 from pyhrf_parallel.worker.record_files import RecordFile
 from pyhrf_parallel.worker.records import lost, never_began, with_log
+from pyhrf_parallel.worker.run_paths import RunPaths
 from pyhrf_parallel.worker.runner import START_LIMIT, Cursor, Runner
 
 TYPE_CHECKING = False  # a worker has to start fast
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
     from pyhrf_parallel.worker.records import Record
 
-_join = os.path.join
-PAYLOAD, CLAIMS = "payload", "claims"
 _LOG_TAIL = 4000  # characters
 _SLICE = 0.05  # seconds of work that a worker claims at once
 _PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -109,12 +108,12 @@ class _Supervisor:
     """Runs tasks in a child process, and another one after each death."""
 
     def __init__(self, directory: str, name: str, claims: str) -> None:
-        self._directory = directory
-        self._log = _join(directory, f"{name}.log")
-        self._records = RecordFile(_join(directory, f"{name}.records"))
-        self._cursor = Cursor(_join(directory, f"{name}.cursor"))
-        self._claims = Claims(_join(directory, claims))
-        payload = Payload(_join(directory, PAYLOAD))
+        self._paths = RunPaths(directory)
+        self._log = self._paths.log(name)
+        self._records = RecordFile(self._paths.records(name))
+        self._cursor = Cursor(self._paths.cursor(name))
+        self._claims = Claims(claims)
+        payload = Payload(self._paths.payload)
         self._timeout, self._retries = payload.timeout, payload.retries
         payload.close()
         self._leftovers: list[tuple[int, int]] = []
@@ -151,7 +150,7 @@ class _Supervisor:
         status = 1
         _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)  # the parent's, after its first child
         try:
-            payload = Payload(_join(self._directory, PAYLOAD))
+            payload = Payload(self._paths.payload)
             payload.enter()
             parent.wait()
             runner = Runner(payload, self._cursor, self._records.write, self._tail)
@@ -243,11 +242,12 @@ def _claimed(claims: Claims) -> Iterator[tuple[int, int]]:
 
 
 def _run_here(directory: str, name: str, ranges: Iterable[tuple[int, int]]) -> None:
-    payload = Payload(_join(directory, PAYLOAD))
+    paths = RunPaths(directory)
+    payload = Payload(paths.payload)
     payload.enter()
-    records = RecordFile(_join(directory, f"{name}.records"))
-    cursor = Cursor(_join(directory, f"{name}.cursor"))
-    log = _join(directory, f"{name}.log")
+    records = RecordFile(paths.records(name))
+    cursor = Cursor(paths.cursor(name))
+    log = paths.log(name)
 
     def tail() -> str:
         _flush()
@@ -296,10 +296,11 @@ def main() -> None:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     if how == "run":
         _run_here(directory, name, [(int(tasks[0]), int(tasks[1]))])
-    log = os.open(_join(directory, f"{name}.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    log = os.open(RunPaths(directory).log(name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    claims = os.path.join(directory, tasks[0])
     if how == "claim":
         guard()
-        _run_here(directory, name, _claimed(Claims(_join(directory, tasks[0]))))
-    sys.exit(_Supervisor(directory, name, tasks[0]).run())
+        _run_here(directory, name, _claimed(Claims(claims)))
+    sys.exit(_Supervisor(directory, name, claims).run())

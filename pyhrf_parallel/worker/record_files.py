@@ -10,6 +10,8 @@ import os
 import struct
 import zlib
 
+from pyhrf_parallel.worker.run_paths import PART
+
 TYPE_CHECKING = False  # a worker has to start fast
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
 
     from pyhrf_parallel.worker.records import Record
 
-#: Ends the name of a file to which a worker still appends.
-PART = ".part"
 #: Bytes that are read at once.
 PIECE = 1 << 20
 # Length of the pickle, number of buffers behind it, checksum of all that follows: the lengths of these

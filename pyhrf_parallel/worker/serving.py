@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from pyhrf_parallel.files import working_directory
 from pyhrf_parallel.worker.payload import Payload
-from pyhrf_parallel.worker.process import PAYLOAD
 from pyhrf_parallel.worker.record_files import dump_aside, write_all
+from pyhrf_parallel.worker.run_paths import RunPaths
 from pyhrf_parallel.worker.runner import Cursor, Runner
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ class _Watch(threading.Thread):
 
 
 def _serve(directory: str, connection: Connection) -> None:
-    cursor = Cursor(f"{directory}/{os.getpid()}.cursor")
+    paths = RunPaths(directory)
+    cursor = Cursor(paths.cursor(str(os.getpid())))
     connection.send_bytes(pickle.dumps(os.getpid()))
     payload: Payload | None = None
     runner: Runner | None = None
@@ -79,7 +80,7 @@ def _serve(directory: str, connection: Connection) -> None:
     try:
         while (order := pickle.loads(connection.recv_bytes())) is not None:
             if payload is None or runner is None:
-                payload = Payload(f"{directory}/{PAYLOAD}")
+                payload = Payload(paths.payload)
                 payload.enter()
                 runner = Runner(
                     payload,

@@ -140,17 +140,16 @@ class TestRuns:
             logs = run.logs(3)
             assert time.monotonic() - began < 5
             (name,) = logs
-            assert name.startswith("job")
+            assert name.startswith("0-job-0-")
             assert [line.split()[1] for line in logs[name].splitlines()] == [
                 "299997", "299998", "299999",
             ]  # fmt: skip
             assert len(run.logs(None)[name].splitlines()) == 300_000
-            job = name.removesuffix(".log")
             assert main(["logs", run.run_id]) == 0
             printed = capsys.readouterr().out.splitlines()
-            assert printed[0] == f"--- {job} (the last 50 lines) ---"
+            assert printed[0] == f"--- {name} (the last 50 lines) ---"
             assert len(printed) == 51
-            assert main(["logs", run.run_id, "-n", "2", "--job", job]) == 0
+            assert main(["logs", run.run_id, "-n", "2", "--job", name]) == 0
             assert len(capsys.readouterr().out.splitlines()) == 2
             assert main(["logs", run.run_id, "--all"]) == 0
             assert len(capsys.readouterr().out.splitlines()) == 300_001

@@ -24,7 +24,6 @@ from pyhrf_parallel import (
     submit_map,
 )
 from pyhrf_parallel.commands.main import main
-from pyhrf_parallel.engine.plan import ENGINE_LOG, PLAN
 from pyhrf_parallel.runs import run as runs
 from pyhrf_parallel.runs.following import read_state
 from pyhrf_parallel.runs.manifests import list_runs
@@ -179,8 +178,8 @@ def test_an_engine_that_never_says_a_word(home: Path, monkeypatch: pytest.Monkey
             state = read_state(run._connected())
         directory = Path(run.manifest.directory)
         os.kill(state.pid, signal.SIGKILL)
-        (directory / ENGINE_LOG).unlink()
-        (directory / ENGINE_LOG).mkdir()  # nowhere to say why it ends
+        (directory / "engine.log").unlink()
+        (directory / "engine.log").mkdir()  # nowhere to say why it ends
         with pytest.raises(
             ClusterError, match=r"ended 3 times without a word .*logs " + run.run_id
         ):
@@ -196,7 +195,7 @@ def test_an_engine_whose_plan_cannot_be_read(
     with submit_map(time.sleep, [(60,)]) as run:
         while (state := read_state(run._connected())) is None:
             time.sleep(0.01)
-        plan = Path(run.manifest.directory, PLAN)
+        plan = Path(run.manifest.directory, "plan.json")
         before = plan.read_bytes()
         plan.write_text(content)
         os.kill(state.pid, signal.SIGKILL)

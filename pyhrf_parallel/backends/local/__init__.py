@@ -20,8 +20,8 @@ from pyhrf_parallel.files import private_directory
 from pyhrf_parallel.outcomes import Outcomes
 from pyhrf_parallel.shipping import LARGE, write_payload
 from pyhrf_parallel.tasks import Args, Kwargs, Work, available_cpus, count_workers
-from pyhrf_parallel.worker.process import PAYLOAD
 from pyhrf_parallel.worker.records import absorb, lost, raised
+from pyhrf_parallel.worker.run_paths import RunPaths
 from pyhrf_parallel.worker.serving import serve
 
 _BATCHES_PER_WORKER = 16
@@ -109,8 +109,9 @@ class _Processes:
             raise
         whole = False
         try:
-            if not (dispatcher.directory / PAYLOAD).exists():  # while the processes come up
-                write_payload(dispatcher.directory / PAYLOAD, dispatcher.outcomes.work, large=large)
+            payload = Path(RunPaths(dispatcher.directory).payload)
+            if not payload.exists():  # while the processes come up
+                write_payload(payload, dispatcher.outcomes.work, large=large)
             dispatcher.serve()
             whole = dispatcher.outcomes.complete and not dispatcher.killed
         finally:

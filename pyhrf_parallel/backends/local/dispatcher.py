@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyhrf_parallel.outcomes import Outcomes
 from pyhrf_parallel.worker.records import absorb
+from pyhrf_parallel.worker.run_paths import RunPaths
 from pyhrf_parallel.worker.runner import Cursor
 from pyhrf_parallel.worker.serving import Ahead
 
@@ -151,7 +152,7 @@ class Dispatcher:
             connection = self._listener.accept()
             assert isinstance(connection, Connection)  # noqa: S101  (it is one on POSIX)
             pid = pickle.loads(connection.recv_bytes())
-            worker = _Worker(pid, Cursor(f"{self.directory}/{pid}.cursor"))
+            worker = _Worker(pid, Cursor(RunPaths(self.directory).cursor(str(pid))))
             self._workers[connection] = worker
             self._give(connection, worker)
 

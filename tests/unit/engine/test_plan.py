@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pyhrf_parallel.engine.plan import PLAN, STATE, EngineState, JobStatus, Plan, Step, TaskGroup
+from pyhrf_parallel.engine.plan import EngineState, JobStatus, Plan, Step, TaskGroup
 from pyhrf_parallel.engine.waiting import explain
 
 STEPS = [
@@ -37,7 +37,7 @@ ROWS = [
 @pytest.mark.parametrize("plan", PLANS)
 def test_a_plan_that_is_read_again(plan: Plan, tmp_path: Path) -> None:
     plan.write(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [PLAN]
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
     assert Plan.read(tmp_path) == plan
 
 
@@ -51,7 +51,7 @@ def test_the_checksum_of_a_payload(tmp_path: Path) -> None:
 def test_a_state_that_is_read_again(tmp_path: Path) -> None:
     state = EngineState("failed", 7, "node é", "no\nroom", 4, 1, ROWS, {"g": "job merge failed: x"})
     state.write(tmp_path)
-    content = (tmp_path / STATE).read_bytes()
+    content = (tmp_path / "state.json").read_bytes()
     assert EngineState.loads(content) == state
     assert EngineState.loads(content.ljust(9000)) == state  # as written into a file of that size
 
@@ -97,8 +97,8 @@ def test_what_a_row_tells(row: JobStatus, ended: bool, died: bool, ran: bool) ->
 @pytest.mark.parametrize("values", [{}, {"format": 1}, {"format": 3}])
 def test_the_plan_of_another_version(tmp_path: Path, values: dict[str, int]) -> None:
     Plan(2, 1, stop_at_failure=True).write(tmp_path)
-    plan = json.loads((tmp_path / PLAN).read_bytes())
+    plan = json.loads((tmp_path / "plan.json").read_bytes())
     del plan["format"]
-    (tmp_path / PLAN).write_text(json.dumps(plan | values))
+    (tmp_path / "plan.json").write_text(json.dumps(plan | values))
     with pytest.raises(RuntimeError, match=r"plan.json was written by another version"):
         Plan.read(tmp_path)

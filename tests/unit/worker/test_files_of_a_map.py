@@ -22,8 +22,9 @@ from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Options, Work
 from pyhrf_parallel.worker.claims import Claims
 from pyhrf_parallel.worker.payload import Payload
-from pyhrf_parallel.worker.record_files import PART, RecordFile, RecordStream
+from pyhrf_parallel.worker.record_files import RecordFile, RecordStream
 from pyhrf_parallel.worker.records import absorb, lost, note, raised, returned
+from pyhrf_parallel.worker.run_paths import PART
 
 
 def work_of(largs: list[tuple[Any, ...]], **options: Any) -> Work:

@@ -16,8 +16,9 @@ from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Options, Work
 from pyhrf_parallel.version import __version__
 from pyhrf_parallel.worker.claims import Claims
-from pyhrf_parallel.worker.process import PAYLOAD, worker_command
+from pyhrf_parallel.worker.process import worker_command
 from pyhrf_parallel.worker.record_files import RecordStream
+from pyhrf_parallel.worker.run_paths import RunPaths
 from pyhrf_parallel.worker.runner import Cursor
 from tests.conftest import ROOT
 
@@ -25,7 +26,7 @@ from tests.conftest import ROOT
 def kinds_of_records(place: Path, signals: list[signal.Signals]) -> list[str]:
     """Let a job be ended as a scheduler does it, or its task alone; return what it says of that."""
     work = Work(time.sleep, [(60,)], [{}], Options())
-    write_payload(place / PAYLOAD, work)
+    write_payload(Path(RunPaths(place).payload), work)
     Claims.create(str(place / "claims"), [(0, 1)], 1)
     job = subprocess.Popen(
         worker_command(place, "job", "supervise", "claims"), cwd=place, start_new_session=True
