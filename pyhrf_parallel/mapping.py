@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
-from pyhrf_parallel.backends.base import Backend
-from pyhrf_parallel.configuration import ConfigSource, Configuration, load_configuration
-from pyhrf_parallel.errors import (
-    ConfigurationError,
-    RemoteException,
-    TaskLostError,
-)
+from pyhrf_parallel.backends import load_backend
+from pyhrf_parallel.configuration import ConfigSource
 from pyhrf_parallel.functions import MarshalledFunction
 from pyhrf_parallel.outcomes import Outcomes
 from pyhrf_parallel.progress import ProgressOption, reporting
-from pyhrf_parallel.tasks import (
-    Args,
-    Kwargs,
-    OnError,
-    Work,
-    check_options,
-    check_resources,
-    pair_arguments,
-)
-
-#: The execution modes; each is the module of that name in `pyhrf_parallel.backends`.
-MODES = ("serial", "local", "local_with_dumps", "remote_cluster")
+from pyhrf_parallel.tasks import Args, Kwargs, OnError, prepare
 
 
 def remote_map(
@@ -128,12 +110,16 @@ def remote_map(
     >>> remote_map(foo, [(2,), ('x',)], on_error='return')[0]
     4
     """
-    check_mode(mode)
+    backend = load_backend(mode)
     work, configuration = prepare(
         func, largs, lkwargs, n_jobs=n_jobs, on_error=on_error, timeout=timeout, retries=retries, resources=resources,
         config=config,
     )  # fmt: skip
-    return _run(work, mode, progress, configuration)
+    with reporting(progress, len(work), getattr(func, "__name__", mode)) as report:
+        outcomes = Outcomes(work, report)
+        if len(work):
+            backend.run(work, outcomes, configuration)
+    return outcomes.results(raise_original=backend.RAISES_ORIGINAL)
 
 
 def remote_map_marshal(
@@ -180,75 +166,10 @@ def remote_map_marshal(
     >>> remote_map_marshal(lambda x: x + 1, [(1,), (2,)], mode='serial')
     [2, 3]
     """
-    check_mode(mode)
     if largs is None and lkwargs is None:
         largs = []
     marshalled = MarshalledFunction(func)
-    work, configuration = prepare(
-        func if mode in ("serial", "local") else marshalled, largs, lkwargs, n_jobs=n_jobs, on_error=on_error, timeout=timeout,
-        retries=retries, resources=resources, config=config,
+    return remote_map(
+        func if mode in ("serial", "local") else marshalled, largs, lkwargs, mode, n_jobs=n_jobs, progress=progress,
+        on_error=on_error, timeout=timeout, retries=retries, resources=resources, config=config,
     )  # fmt: skip
-    return _run(work, mode, progress, configuration)
-
-
-def prepare(
-    func: Callable[..., Any],
-    largs: Iterable[Args] | None,
-    lkwargs: Iterable[Kwargs] | None,
-    *,
-    n_jobs: int | None,
-    on_error: str,
-    timeout: float | None,
-    retries: int,
-    resources: Mapping[str, Any] | None,
-    config: ConfigSource,
-) -> tuple[Work, Configuration]:
-    """Check all that a map was given; return its tasks and settings."""
-    options = check_options(n_jobs, on_error, timeout, retries)
-    options = replace(options, resources=check_resources(resources))
-    positional, named = pair_arguments(func, largs, lkwargs)
-    return Work(func, positional, named, options), load_configuration(config)
-
-
-def check_mode(mode: str) -> None:
-    """Check that there is a mode of this name.
-
-    Raises
-    ------
-    ConfigurationError
-        If there is not, naming those that there are.
-    """
-    if mode not in MODES:
-        raise ConfigurationError(f"There is no mode {mode!r}; the modes are {', '.join(MODES)}")
-
-
-def _run(
-    work: Work, mode: str, progress: ProgressOption, configuration: Configuration
-) -> list[Any]:
-    backend: Backend = importlib.import_module(f"pyhrf_parallel.backends.{mode}").BACKEND
-    with reporting(progress, len(work), getattr(work.func, "__name__", mode)) as report:
-        outcomes = Outcomes(work, report)
-        if len(work):
-            backend.run(work, outcomes, configuration)
-    if work.options.on_error == "return":
-        for index, failed in outcomes.failures.items():
-            outcomes.values[index] = failed
-    elif (failure := outcomes.first_failure()) is not None:
-        raise _as_raised(failure, backend, len(work))
-    return outcomes.values
-
-
-def _as_raised(failure: RemoteException, backend: Backend, total: int) -> BaseException:
-    cause = failure.__cause__
-    if not (backend.raises_original and isinstance(cause, Exception)) or isinstance(
-        failure, TaskLostError
-    ):
-        return failure
-    note = f"Task {failure.index} of {total} of remote_map failed: {failure.call}"
-    if failure.remote_traceback and cause.__traceback__ is None:
-        note += f"\n--- traceback in the worker, on {failure.host} ---\n{failure.remote_traceback}"
-    others = [str(other.index) for other in failure.failures if other is not failure]
-    if others:
-        note += f"\nAlso failed: tasks {', '.join(others[:10])}{', ...' if others[10:] else ''}"
-    cause.add_note(note)
-    return cause

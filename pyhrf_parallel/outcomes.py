@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pyhrf_parallel.errors import RemoteException
+from pyhrf_parallel.errors import RemoteException, TaskLostError
 
 if TYPE_CHECKING:
     from pyhrf_parallel.progress import Report
@@ -136,3 +136,45 @@ class Outcomes(Ledger):
         ordered = tuple(self.failures[index] for index in sorted(self.failures))
         ordered[0].failures = ordered
         return ordered[0]
+
+    def results(self, *, raise_original: bool = False) -> list[Any]:
+        """Return the values in the order of the tasks, failures of ``on_error='return'`` in their places.
+
+        Parameters
+        ----------
+        raise_original : bool
+            Whether to raise the function's own exception, with a note that names the task.
+
+        Raises
+        ------
+        Exception
+            The first failure, if one fails the map.
+        RemoteException
+            If the run was cancelled before all tasks had ended.
+        """
+        failure = self.first_failure()
+        if failure is not None and self.work.options.on_error == "raise":
+            original = _original_of(failure, len(self.work)) if raise_original else None
+            raise original or failure
+        if not self.complete:
+            raise RemoteException(
+                f"The run was cancelled when {self.settled} of {len(self.work)} tasks had ended"
+            )
+        for index, failed in self.failures.items():
+            self.values[index] = failed
+        return self.values
+
+
+def _original_of(failure: RemoteException, total: int) -> Exception | None:
+    """Return the exception that the function raised, with a note that names the task; None if there is none."""
+    cause = failure.__cause__
+    if isinstance(failure, TaskLostError) or not isinstance(cause, Exception):
+        return None
+    note = f"Task {failure.index} of {total} of remote_map failed: {failure.call}"
+    if failure.remote_traceback and cause.__traceback__ is None:
+        note += f"\n--- traceback in the worker, on {failure.host} ---\n{failure.remote_traceback}"
+    others = [str(other.index) for other in failure.failures if other is not failure]
+    if others:
+        note += f"\nAlso failed: tasks {', '.join(others[:10])}{', ...' if others[10:] else ''}"
+    cause.add_note(note)
+    return cause

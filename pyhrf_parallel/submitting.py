@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, overload
 
 from pyhrf_parallel.configuration import ConfigSource
-from pyhrf_parallel.mapping import prepare
 from pyhrf_parallel.runs.preview import Preview, preview_run
 from pyhrf_parallel.runs.run import MapRun
 from pyhrf_parallel.runs.starting import start_run
-from pyhrf_parallel.tasks import Args, Kwargs, OnError
+from pyhrf_parallel.tasks import Args, Kwargs, OnError, prepare
 
 
 @overload

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pyhrf_parallel.amounts import READERS, read_amount
+from pyhrf_parallel.configuration import ConfigSource, Configuration, load_configuration
 from pyhrf_parallel.errors import ArgumentError, ConfigurationError
 
 Args = Sequence[Any]
@@ -137,15 +138,36 @@ def count_workers(n_jobs: int | None) -> int:
     return n_jobs if n_jobs > 0 else max(1, available_cpus() + 1 + n_jobs)
 
 
+def prepare(
+    func: Callable[..., Any],
+    largs: Iterable[Args] | None,
+    lkwargs: Iterable[Kwargs] | None,
+    *,
+    n_jobs: int | None,
+    on_error: str,
+    timeout: float | None,
+    retries: int,
+    resources: Mapping[str, Any] | None,
+    config: ConfigSource,
+) -> tuple[Work, Configuration]:
+    """Check everything that a map was given; return its tasks and the settings."""
+    options = check_options(n_jobs, on_error, timeout, retries, resources)
+    return Work(func, *pair_arguments(func, largs, lkwargs), options), load_configuration(config)
+
+
 def check_options(
-    n_jobs: int | None, on_error: str, timeout: float | None, retries: int
+    n_jobs: int | None,
+    on_error: str,
+    timeout: float | None,
+    retries: int,
+    resources: Mapping[str, Any] | None,
 ) -> Options:
     """Return the options of a map.
 
     Raises
     ------
     ConfigurationError
-        For one that no mode takes.
+        For a value that no mode accepts, or an unknown resource.
     """
     if on_error not in ("raise", "return"):
         raise ConfigurationError(f"on_error must be 'raise' or 'return', got {on_error!r}")
@@ -164,6 +186,7 @@ def check_options(
         "return" if on_error == "return" else "raise",
         None if timeout is None else min(float(timeout), _LONGEST_TIMEOUT),
         operator.index(retries),
+        _check_resources(resources),
     )
 
 
@@ -177,14 +200,8 @@ def _is_duration(value: object) -> bool:
     return 0 < float(value) < math.inf
 
 
-def check_resources(resources: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return resources as they are asked for, be there somebody to ask or not.
-
-    Raises
-    ------
-    ConfigurationError
-        For an unknown one, or a value that no scheduler would take, with what is accepted.
-    """
+def _check_resources(resources: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return resources as a scheduler takes them, whether or not the mode has one."""
     if not isinstance(resources, Mapping | None):
         raise ConfigurationError(
             f"resources must be a dict like {{'mem': '4G'}}, or None, got {resources!r}"

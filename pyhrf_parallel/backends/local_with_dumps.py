@@ -27,25 +27,22 @@ if TYPE_CHECKING:
 
 _LOOK = 0.05  # seconds between two looks at how long a task takes
 
+RAISES_ORIGINAL = False
 
-class LocalWithDumpsBackend:
-    """Takes every task through files and a process of its own, as a cluster would."""
 
-    raises_original = False
-
-    def run(self, work: Work, outcomes: Outcomes, configuration: Configuration) -> None:  # noqa: ARG002
-        """Run the tasks; see `Backend`."""
-        with private_directory() as directory:
-            write_payload(Path(RunPaths(directory).payload), work)
-            while not outcomes.complete:
-                (index, _), *_ = outcomes.pending()
-                for attempt in range(work.options.retries + 1):
-                    reason = _run_task(directory, index, f"task-{index}-{attempt}", outcomes)
-                    if outcomes.is_settled(index):
-                        break
-                else:
-                    log_tail = read_log_tail(RunPaths(directory).log(f"task-{index}-{attempt}"))
-                    absorb([lost(index, reason, log_tail)], outcomes)
+def run(work: Work, outcomes: Outcomes, configuration: Configuration) -> None:  # noqa: ARG001
+    """Take every task through files and a process of its own, as a cluster would."""
+    with private_directory() as directory:
+        write_payload(Path(RunPaths(directory).payload), work)
+        while not outcomes.complete:
+            (index, _), *_ = outcomes.pending()
+            for attempt in range(work.options.retries + 1):
+                reason = _run_task(directory, index, f"task-{index}-{attempt}", outcomes)
+                if outcomes.is_settled(index):
+                    break
+            else:
+                log_tail = read_log_tail(RunPaths(directory).log(f"task-{index}-{attempt}"))
+                absorb([lost(index, reason, log_tail)], outcomes)
 
 
 def _run_task(directory: Path, index: int, name: str, outcomes: Outcomes) -> str:
@@ -101,6 +98,3 @@ def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
     process.wait()
-
-
-BACKEND = LocalWithDumpsBackend()

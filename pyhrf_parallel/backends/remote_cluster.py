@@ -21,18 +21,15 @@ from pyhrf_parallel.worker.run_paths import RunPaths
 
 _POLLS = (0.01, 0.1)  # seconds between two looks at the records: at first, and at most
 
+RAISES_ORIGINAL = False
 
-class RemoteClusterBackend:
-    """Runs a few jobs, each of which takes many tasks."""
 
-    raises_original = False
-
-    def run(self, work: Work, outcomes: Outcomes, configuration: Configuration) -> None:
-        """Run the tasks; see `Backend`."""
-        if configuration.has_cluster:
-            _run_on_cluster(work, outcomes, configuration)
-        else:
-            _run_here(work, outcomes, configuration)
+def run(work: Work, outcomes: Outcomes, configuration: Configuration) -> None:
+    """Run a few jobs, each of which takes many tasks."""
+    if configuration.has_cluster:
+        _run_on_cluster(work, outcomes, configuration)
+    else:
+        _run_here(work, outcomes, configuration)
 
 
 def _run_here(work: Work, outcomes: Outcomes, configuration: Configuration) -> None:
@@ -72,6 +69,3 @@ def _run_on_cluster(work: Work, outcomes: Outcomes, configuration: Configuration
                 run.clean()
             raise
         run.clean()
-
-
-BACKEND = RemoteClusterBackend()

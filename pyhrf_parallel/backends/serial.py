@@ -14,22 +14,19 @@ from pyhrf_parallel.tasks import Work
 
 _STRIDE = 0.01  # seconds of work between two reports of progress
 
+RAISES_ORIGINAL = True
 
-class SerialBackend:
-    """Calls the function for one task after the other."""
 
-    raises_original = True
-
-    def run(self, work: Work, outcomes: Outcomes, configuration: Configuration) -> None:  # noqa: ARG002
-        """Run the tasks; see `Backend`."""
-        if work.options.timeout is not None:
-            raise ConfigurationError(
-                "timeout= cannot be honoured in mode='serial': a task of this very process cannot be "
-                "stopped; use another mode"
-            )
-        stride = len(work) if outcomes.on_progress is None else 1
-        while not outcomes.complete:
-            stride = _run_some(work, outcomes, stride)
+def run(work: Work, outcomes: Outcomes, configuration: Configuration) -> None:  # noqa: ARG001
+    """Call the function for one task after the other."""
+    if work.options.timeout is not None:
+        raise ConfigurationError(
+            "timeout= cannot be honoured in mode='serial': a task of this very process cannot be "
+            "stopped; use another mode"
+        )
+    stride = len(work) if outcomes.on_progress is None else 1
+    while not outcomes.complete:
+        stride = _run_some(work, outcomes, stride)
 
 
 def _run_some(work: Work, outcomes: Outcomes, stride: int) -> int:
@@ -61,6 +58,3 @@ def _fail(index: int, error: Exception, outcomes: Outcomes) -> None:
             host=os.uname().nodename,
         )
     )
-
-
-BACKEND = SerialBackend()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.engine.plan import EngineState, JobStatus
-from pyhrf_parallel.errors import ClusterError, RemoteException, RunNotFoundError, TransferError
+from pyhrf_parallel.errors import ClusterError, RunNotFoundError, TransferError
 from pyhrf_parallel.outcomes import Outcomes
 from pyhrf_parallel.progress import ProgressOption, reporting
 from pyhrf_parallel.runs.following import Follower, read_log, read_state
@@ -321,18 +321,4 @@ class MapRun(Run):
                 self.wait()
             finally:
                 self._outcomes.show(None)
-        return finish(self._outcomes)
-
-
-def finish(outcomes: Outcomes) -> list[Any]:
-    """Return the results of a map, or raise its first failure."""
-    if outcomes.work.options.on_error == "raise":
-        failure = outcomes.first_failure()
-        if failure is not None:
-            raise failure
-    if not outcomes.complete:
-        done, tasks = outcomes.settled, len(outcomes.work)
-        raise RemoteException(f"The run was cancelled when {done} of {tasks} tasks had ended")
-    for index, failed in outcomes.failures.items():
-        outcomes.values[index] = failed
-    return outcomes.values
+        return self._outcomes.results()

@@ -25,7 +25,7 @@ from pyhrf_parallel.runs.planning import make_plan, make_plan_here
 from pyhrf_parallel.runs.soma_config import with_resource
 from pyhrf_parallel.runs.starting import describe_run, remove_quietly
 from pyhrf_parallel.shipping import write_payload
-from pyhrf_parallel.tasks import Work, check_options, check_resources
+from pyhrf_parallel.tasks import Work, check_options
 from pyhrf_parallel.treatment_jobs.checking import check_there
 from pyhrf_parallel.treatment_jobs.graph import CONFIG, RESULT, Description
 from pyhrf_parallel.treatment_jobs.ledger import result_ledger
@@ -176,9 +176,8 @@ class Submission:
     def _work(self, places: Sequence[str]) -> Work:
         tasks = [(k, file) for k, s in enumerate(self._staged) for file in s.regions.values()]
         request = self._request
-        options = check_options(request.n_jobs, "return", None, request.retries)
+        options = check_options(request.n_jobs, "return", None, request.retries, request.resources)
         func = EstimateRegions([s.estimator for s in self._staged], places)
-        options = replace(options, resources=check_resources(request.resources))
         return Work(func, tasks, [{}] * len(tasks), options)
 
     def _base_plan(self) -> Plan:

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from pyhrf_parallel.backends import check_mode
 from pyhrf_parallel.configuration import ConfigSource
 from pyhrf_parallel.errors import NotShippableError, TreatmentError
 from pyhrf_parallel.files import write_then_rename
-from pyhrf_parallel.mapping import check_mode
 from pyhrf_parallel.treatment_jobs.failures import Failure, as_error, tell
 from pyhrf_parallel.treatment_jobs.graph import RESULT
 from pyhrf_parallel.treatment_jobs.ledger import result_ledger

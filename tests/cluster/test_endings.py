@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -93,6 +94,18 @@ def test_a_run_that_loses_its_files_meanwhile_is_not_said_to_be_running(
         assert "is cancelled: " in capsys.readouterr().out
         assert run.status().phase == "cancelled"
         run.clean()
+
+
+@once
+def test_a_map_whose_run_is_cancelled_elsewhere_fails(cluster: OneNode) -> None:
+    """And has no None in place of a result that is not there."""
+    with ThreadPoolExecutor(1) as pool:
+        tasks = [(0, 1, 100), (1, 1, 100)]
+        waiting = pool.submit(remote_map, cases.sleep_at, tasks, mode="remote_cluster")
+        wait_for(lambda: bool(cluster.jobs() or cluster.processes()), 40, "a job")
+        assert run_command(["cancel", "last"]) == 0
+        with pytest.raises(RemoteException, match=r"was cancelled when . of 2 tasks had ended"):
+            waiting.result(60)
 
 
 @once

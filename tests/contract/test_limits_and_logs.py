@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pyhrf_parallel import RemoteException, remote_map
-from pyhrf_parallel.mapping import MODES
+from pyhrf_parallel.backends import MODES
 from pyhrf_parallel.worker import runner
 from tests.scripts import Script
 

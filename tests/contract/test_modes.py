@@ -23,7 +23,7 @@ from pyhrf_parallel import (
     remote_map,
     remote_map_marshal,
 )
-from pyhrf_parallel.mapping import MODES
+from pyhrf_parallel.backends import MODES
 from tests.contract import cases
 
 WORKER_MODES = [mode for mode in MODES if mode != "serial"]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pyhrf_parallel.mapping import MODES
+from pyhrf_parallel.backends import MODES
 from tests.conftest import ROOT
 
 VERSION = f"python{sys.version_info[0]}.{sys.version_info[1]}"

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pyhrf_parallel import ConfigurationError, TransferError, remote_map
-from pyhrf_parallel.mapping import MODES
+from pyhrf_parallel.backends import MODES
 from tests.contract import cases
 from tests.scripts import Script
 

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from pyhrf_parallel.mapping import MODES
+from pyhrf_parallel.backends import MODES
 from tests.scripts import Script
 
 EVERYTHING_IN_MAIN = """

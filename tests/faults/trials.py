@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from pyhrf_parallel.mapping import MODES
+from pyhrf_parallel.backends import MODES
 from tests.conftest import ROOT
 from tests.scripts import Script
 

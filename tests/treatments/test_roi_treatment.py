@@ -14,7 +14,7 @@ from nilearn.glm.first_level import FirstLevelModel, compute_regressor
 from nilearn.maskers import NiftiMasker
 
 from pyhrf_parallel import ConfigurationError, TreatmentDataError, TreatmentError, remote_map
-from pyhrf_parallel.mapping import MODES
+from pyhrf_parallel.backends import MODES
 from pyhrf_parallel.treatments import (
     Estimates,
     FIRAnalyser,

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from pyhrf_parallel import ClusterError, ConfigurationError, remote_map, submit_map
+from pyhrf_parallel.backends import MODES
 from pyhrf_parallel.configuration import Configuration, load_configuration
-from pyhrf_parallel.mapping import MODES
 from pyhrf_parallel.runs.manifests import list_runs
 from tests.conftest import PYHRF_CONFIG
 

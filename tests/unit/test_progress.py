@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pyhrf_parallel import remote_map
-from pyhrf_parallel.mapping import MODES
+from pyhrf_parallel.backends import MODES
 from tests.contract import cases
 
 

@@ -27,27 +27,24 @@ from pyhrf_parallel.worker.serving import serve
 _BATCHES_PER_WORKER = 16
 _HOPELESS = 3  # rounds in a row in which no process came to run a task
 
+RAISES_ORIGINAL = True
 
-class LocalBackend:
-    """Runs tasks in joblib's processes, or on whatever backend the user has set for joblib."""
 
-    raises_original = True
-
-    def run(self, work: Work, outcomes: Outcomes, configuration: Configuration) -> None:
-        """Run the tasks; see `Backend`."""
-        joblib = require("joblib", "local", "local")
-        backend, n_jobs = joblib.parallel.get_active_backend()
-        # What the script says goes first, then its joblib.parallel_config, then the file.
-        n_jobs = work.options.n_jobs or n_jobs or configuration.nb_procs
-        if isinstance(backend, joblib.parallel.BACKENDS["loky"]):
-            n_jobs = count_workers(n_jobs)
-            if multiprocessing.current_process().daemon:  # it may have no processes of its own
-                with joblib.parallel_config("sequential"):
-                    _run_in_batches(joblib, 1, outcomes, "SequentialBackend")
-            else:
-                _Processes(joblib, backend, n_jobs, configuration.niceness).run(outcomes)
+def run(work: Work, outcomes: Outcomes, configuration: Configuration) -> None:
+    """Run tasks in joblib's processes, or on the backend that the user has set for joblib."""
+    joblib = require("joblib", "local", "local")
+    backend, n_jobs = joblib.parallel.get_active_backend()
+    # What the script says goes first, then its joblib.parallel_config, then the file.
+    n_jobs = work.options.n_jobs or n_jobs or configuration.nb_procs
+    if isinstance(backend, joblib.parallel.BACKENDS["loky"]):
+        n_jobs = count_workers(n_jobs)
+        if multiprocessing.current_process().daemon:  # it may have no processes of its own
+            with joblib.parallel_config("sequential"):
+                _run_in_batches(joblib, 1, outcomes, "SequentialBackend")
         else:
-            _run_in_batches(joblib, n_jobs or available_cpus(), outcomes, type(backend).__name__)
+            _Processes(joblib, backend, n_jobs, configuration.niceness).run(outcomes)
+    else:
+        _run_in_batches(joblib, n_jobs or available_cpus(), outcomes, type(backend).__name__)
 
 
 def _settings(joblib: ModuleType) -> dict[str, Any]:
@@ -187,6 +184,3 @@ def _settle(start: int, values: list[Any], failures: dict[int, Any], outcomes: O
             absorb([failures[index]], outcomes)
         else:
             outcomes.succeed(index, [value])
-
-
-BACKEND = LocalBackend()
