@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pyhrf_parallel.submitting import submit_map
     from pyhrf_parallel.treatment_jobs import (
         TreatmentRun,
+        load_results,
         prepare_treatment_jobs,
         run_soma_workflow,
         save_treatment,
@@ -56,6 +57,7 @@ __all__ = [
     "TreatmentRun",
     "__version__",
     "dump_func",
+    "load_results",
     "merge_default_kwargs",
     "prepare_treatment_jobs",
     "remote_map",
@@ -73,6 +75,7 @@ _HOMES = {
     "remote_map_marshal": "mapping",
     "MapRun": "runs.run",
     "TreatmentRun": "treatment_jobs",
+    "load_results": "treatment_jobs",
     "prepare_treatment_jobs": "treatment_jobs",
     "run_soma_workflow": "treatment_jobs",
     "save_treatment": "treatment_jobs",

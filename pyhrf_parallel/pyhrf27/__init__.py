@@ -7,15 +7,8 @@ from pyhrf_parallel.lazy import attributes
 TYPE_CHECKING = bool()  # noqa: UP018  (False, and editors do not look at what that leaves out)
 if TYPE_CHECKING:
     from pyhrf_parallel.pyhrf27.pyhrf_treatment import PyhrfTreatment
-    from pyhrf_parallel.pyhrf27.read_results import load_results
 
-__all__ = ["PyhrfTreatment", "load_results"]
+__all__ = ["PyhrfTreatment"]
 
 if not TYPE_CHECKING:  # to type checkers, any other name is an error
-    __getattr__, __dir__ = attributes(
-        __name__,
-        {
-            "PyhrfTreatment": "pyhrf27.pyhrf_treatment",
-            "load_results": "pyhrf27.read_results",
-        },
-    )
+    __getattr__, __dir__ = attributes(__name__, {"PyhrfTreatment": "pyhrf27.pyhrf_treatment"})

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from pyhrf_parallel.errors import TreatmentDataError
 from pyhrf_parallel.pyhrf27 import allowed, xml_tree
 from pyhrf_parallel.pyhrf27.images import count_scans, read_image, time_axis
-from pyhrf_parallel.pyhrf27.read_results import load_results
 from pyhrf_parallel.pyhrf27.region_server import EstimateByPyhrf
 from pyhrf_parallel.treatment_jobs.graph import CONFIG, RESULT
+from pyhrf_parallel.treatment_jobs.read_results import load_results
 from pyhrf_parallel.treatment_jobs.region_files import data_name
 
 #: What is sent with the data: pyhrf has no command that splits.

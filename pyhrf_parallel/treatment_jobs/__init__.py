@@ -6,6 +6,7 @@ from pyhrf_parallel.lazy import attributes
 
 TYPE_CHECKING = bool()  # noqa: UP018  (False, and editors do not look at what that leaves out)
 if TYPE_CHECKING:
+    from pyhrf_parallel.treatment_jobs.read_results import load_results
     from pyhrf_parallel.treatment_jobs.saving import save_treatment
     from pyhrf_parallel.treatment_jobs.soma_jobs import prepare_treatment_jobs
     from pyhrf_parallel.treatment_jobs.submit import run_soma_workflow, submit_treatments
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Treatment",
     "TreatmentRun",
+    "load_results",
     "prepare_treatment_jobs",
     "run_soma_workflow",
     "save_treatment",
@@ -27,6 +29,7 @@ if not TYPE_CHECKING:  # to type checkers, any other name is an error
         {
             "Treatment": "treatment_jobs.treatment",
             "TreatmentRun": "treatment_jobs.treatment_run",
+            "load_results": "treatment_jobs.read_results",
             "prepare_treatment_jobs": "treatment_jobs.soma_jobs",
             "run_soma_workflow": "treatment_jobs.submit",
             "save_treatment": "treatment_jobs.saving",

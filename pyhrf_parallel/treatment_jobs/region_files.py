@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pyhrf_parallel.compressing import unpacked
 from pyhrf_parallel.errors import TreatmentError
 
 #: Of the pickles of regions, as their programs can be joined.
@@ -68,11 +70,15 @@ class _Anything(metaclass=_Forgetful):
 class _Outline(pickle.Unpickler):
     """Reads plain values, and imports and calls nothing."""
 
-    def find_class(self, _module: str, _name: str) -> Any:
-        return _Anything
+    def find_class(self, module: str, name: str) -> Any:
+        return _read_outline if (module, name) == ("pickle", "loads") else _Anything
 
     def persistent_load(self, _id: object) -> Any:
         return _Anything
+
+
+def _read_outline(content: bytes) -> Any:
+    return _Outline(io.BytesIO(content), encoding="latin1").load()
 
 
 def read_outline(path: str | os.PathLike[str]) -> Any:
@@ -83,13 +89,13 @@ def read_outline(path: str | os.PathLike[str]) -> Any:
     TreatmentError
         If it ends too early: whoever wrote it was stopped, or had no space.
     """
-    with Path(path).open("rb") as file:
-        try:
-            return _Outline(file, encoding="latin-1").load()
-        except (EOFError, pickle.UnpicklingError) as error:
-            raise TreatmentError(f"the result {path} is not complete: {error}") from error
-        except Exception:  # whatever a class wants to be asked for
-            return None
+    content = Path(path).read_bytes()
+    try:
+        return _read_outline(unpacked(content))
+    except (EOFError, pickle.UnpicklingError) as error:
+        raise TreatmentError(f"the result {path} is not complete: {error}") from error
+    except Exception:  # whatever a class wants to be asked for
+        return None
 
 
 def merge_pickles(paths: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str]) -> None:

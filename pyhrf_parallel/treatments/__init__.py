@@ -13,10 +13,8 @@ TYPE_CHECKING = bool()  # noqa: UP018  (False, and editors do not look at what t
 if TYPE_CHECKING:
     from pyhrf_parallel.treatment_jobs.treatment import Treatment
     from pyhrf_parallel.treatments.analysers import FIRAnalyser, GLMAnalyser
-    from pyhrf_parallel.treatments.estimates import Estimates
     from pyhrf_parallel.treatments.fmri_data import FmriData
-    from pyhrf_parallel.treatments.region_data import ROIData
-    from pyhrf_parallel.treatments.results import load_results
+    from pyhrf_parallel.treatments.region_data import Estimates, ROIData
     from pyhrf_parallel.treatments.roi_treatment import ROITreatment
 
 __all__ = [
@@ -27,20 +25,18 @@ __all__ = [
     "ROIData",
     "ROITreatment",
     "Treatment",
-    "load_results",
 ]
 
 if not TYPE_CHECKING:  # to type checkers, any other name is an error
     __getattr__, __dir__ = attributes(
         __name__,
         {
-            "Estimates": "treatments.estimates",
+            "Estimates": "treatments.region_data",
             "FIRAnalyser": "treatments.analysers",
             "FmriData": "treatments.fmri_data",
             "GLMAnalyser": "treatments.analysers",
             "ROIData": "treatments.region_data",
             "ROITreatment": "treatments.roi_treatment",
             "Treatment": "treatment_jobs.treatment",
-            "load_results": "treatments.results",
         },
     )

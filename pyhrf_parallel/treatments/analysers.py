@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from pyhrf_parallel.errors import TreatmentDataError
 from pyhrf_parallel.treatments.ar1 import AR1Fit
 from pyhrf_parallel.treatments.designs import Design, conditions_of, designs_of, response_peaks
-from pyhrf_parallel.treatments.estimates import Estimates
 from pyhrf_parallel.treatments.fmri_data import FmriData
 from pyhrf_parallel.treatments.model_checks import (
     check_contrasts,
@@ -23,7 +22,7 @@ from pyhrf_parallel.treatments.model_checks import (
     check_number,
     check_percent,
 )
-from pyhrf_parallel.treatments.region_data import ROIData
+from pyhrf_parallel.treatments.region_data import Estimates, ROIData
 
 Array = NDArray[np.floating[Any]]
 

@@ -17,12 +17,11 @@ from pyhrf_parallel.account import user_name
 from pyhrf_parallel.treatment_jobs.failures import OK, last_line
 from pyhrf_parallel.treatment_jobs.ledger import Note, write
 from pyhrf_parallel.treatment_jobs.treatment import JobSpan
-from pyhrf_parallel.treatments.estimates import Estimates
 from pyhrf_parallel.treatments.fmri_data import FmriData
 from pyhrf_parallel.treatments.images import Array
 from pyhrf_parallel.treatments.naming import file_names
 from pyhrf_parallel.treatments.provenance import Identity, input_checksums, name_of
-from pyhrf_parallel.treatments.region_data import ROIData
+from pyhrf_parallel.treatments.region_data import Estimates, ROIData
 from pyhrf_parallel.treatments.report import EMPTY, FAILED, make_report
 from pyhrf_parallel.treatments.results import NO_VOXELS, Analyser, NamesMaps, Result
 from pyhrf_parallel.version import __version__

@@ -11,6 +11,7 @@ from pyhrf_parallel.compressing import packed
 from pyhrf_parallel.errors import TreatmentError
 from pyhrf_parallel.treatment_jobs.failures import OK
 from pyhrf_parallel.treatment_jobs.ledger import PROVENANCE, Ledger, result_ledger, write
+from pyhrf_parallel.treatment_jobs.read_results import load_results
 from pyhrf_parallel.treatment_jobs.treatment import JobSpan
 from pyhrf_parallel.treatments.fmri_data import FmriData
 from pyhrf_parallel.treatments.provenance import Identity, differences, identify
@@ -18,7 +19,6 @@ from pyhrf_parallel.treatments.results import (
     Analyser,
     Result,
     dump_results,
-    load_results,
     that_fit,
 )
 
@@ -90,7 +90,7 @@ class ResultPlace:
                 f"{self._result} is of another analysis ({'; '.join(dict.fromkeys(told))}): "
                 "retry_failed=True would mix the two; without it, all regions are analysed"
             )
-        return {r[0].roi_id: r for r in load_results(self._result) if r[2] == OK}
+        return {r[0].roi_id: r for r in load_results(self._result, allow_pickle=True) if r[2] == OK}
 
     def write(
         self, data: FmriData, analyser: Analyser, identity: Identity | None,

@@ -10,14 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from pyhrf_parallel.compressing import unpacked
 from pyhrf_parallel.errors import ArgumentError, TreatmentError
 from pyhrf_parallel.files import write_then_rename
 from pyhrf_parallel.treatment_jobs.failures import OK
 from pyhrf_parallel.treatment_jobs.region_files import PROTOCOL, result_path
-from pyhrf_parallel.treatments.estimates import Estimates, checked
 from pyhrf_parallel.treatments.fmri_data import FmriData
-from pyhrf_parallel.treatments.region_data import ROIData
+from pyhrf_parallel.treatments.pickling import dumps
+from pyhrf_parallel.treatments.region_data import Estimates, ROIData, checked
 
 Analyser = Callable[[ROIData], Any]
 #: The module of those that change nothing; imported when it is needed: it needs nilearn.
@@ -108,7 +107,7 @@ def load_region(path: str | os.PathLike[str]) -> ROIData:
 def leave_result(analyser: Analyser, roi: ROIData, output: Path) -> None:
     """Analyse one region and write the result; if the analysis fails, that is written, and raised."""
     result, failure = _attempt(analyser, roi)
-    write_then_rename(output, _dumps(result))
+    write_then_rename(output, dumps(result, PROTOCOL))
     if failure is not None:
         raise failure
 
@@ -130,33 +129,21 @@ class EstimateFile:
         leave_result(self._analyser, load_region(region_file), result_path(region_file))
 
 
-def _dumps(result: Result) -> bytes:
-    try:
-        return pickle.dumps(result, PROTOCOL)
-    except Exception:  # of a class that only a script knows
-        import cloudpickle
-
-        dumped: bytes = cloudpickle.dumps(result, PROTOCOL)
-        return dumped
-
-
 def dump_results(results: Sequence[Result]) -> tuple[list[Result], bytes]:
     """Pickle the list of results; return it as it was pickled, and the pickle.
 
     What one region has found and cannot be pickled fails that region.
     """
     try:
-        return list(results), pickle.dumps(list(results), 5)
-    except Exception:  # of what only a script knows, or of what nobody can pickle
-        import cloudpickle
-
+        return list(results), dumps(list(results), 5)
+    except Exception:
         fitting = [_or_failed(result) for result in results]
-        return fitting, cloudpickle.dumps(fitting, 5)
+        return fitting, dumps(fitting, 5)
 
 
 def _or_failed(result: Result) -> Result:
     try:
-        _dumps(result)
+        dumps(result, PROTOCOL)
     except Exception as error:
         reason = f"its result cannot be pickled: {type(error).__name__}: {error}"
         return result[0], None, reason.partition("\n")[0]
@@ -183,12 +170,6 @@ def that_fit(results: Iterable[Result]) -> list[Result]:
 
 def _tell(width: tuple[int, ...]) -> str:
     return f"{width[0]} values" if width else "one value"
-
-
-def load_results(path: str | os.PathLike[str]) -> list[Result]:
-    """Read the list of results that a treatment has written. It is a pickle: trust who wrote it."""
-    results: list[Result] = pickle.loads(unpacked(Path(path).read_bytes()))
-    return results
 
 
 def failures(results: Iterable[Result]) -> list[Result]:

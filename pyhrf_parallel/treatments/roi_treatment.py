@@ -17,7 +17,7 @@ from pyhrf_parallel.treatment_jobs.failures import Failure, as_error, tell
 from pyhrf_parallel.treatment_jobs.graph import RESULT
 from pyhrf_parallel.treatment_jobs.ledger import result_ledger
 from pyhrf_parallel.treatment_jobs.outcome import raise_failures
-from pyhrf_parallel.treatment_jobs.region_files import PROTOCOL, data_name
+from pyhrf_parallel.treatment_jobs.region_files import PROTOCOL, data_name, read_outline
 from pyhrf_parallel.treatment_jobs.submit import finish, submit_treatments
 from pyhrf_parallel.treatment_jobs.treatment import JobSpan
 from pyhrf_parallel.treatment_jobs.treatment_run import TreatmentRun
@@ -35,7 +35,6 @@ from pyhrf_parallel.treatments.results import (
     analyse_region,
     check_analyser,
     failures,
-    load_results,
 )
 from pyhrf_parallel.treatments.xml import from_xml, to_xml
 
@@ -139,7 +138,8 @@ class ROITreatment:
 
     def already_done(self) -> bool:
         """Return whether there is a result in which no region has failed."""
-        return self.result_path.exists() and not failures(load_results(self.result_path))
+        results = read_outline(self.result_path) if self.result_path.exists() else None
+        return isinstance(results, list) and not failures(results)
 
     def split(self) -> list[ROIData]:
         """Return the data of each region, the biggest first.

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pyhrf_parallel import TreatmentError, run_soma_workflow
+from pyhrf_parallel import TreatmentError, load_results, run_soma_workflow
 from pyhrf_parallel.commands.cli import run as run_command
-from pyhrf_parallel.pyhrf27 import PyhrfTreatment, load_results
+from pyhrf_parallel.pyhrf27 import PyhrfTreatment
 from tests.cluster.one_node import OneNode
 from tests.pyhrf27.conftest import crashing, python27, vem, xml_files  # noqa: F401
 from tests.treatment_jobs.conftest import clean, kept

@@ -22,12 +22,13 @@ from pyhrf_parallel import (
     TransferError,
     TreatmentError,
     TreatmentRun,
+    load_results,
     prepare_treatment_jobs,
     run_soma_workflow,
     submit_treatments,
 )
 from pyhrf_parallel.commands.cli import run as run_command
-from pyhrf_parallel.treatments import FmriData, GLMAnalyser, ROIData, ROITreatment, load_results
+from pyhrf_parallel.treatments import FmriData, GLMAnalyser, ROIData, ROITreatment
 from tests.cluster.one_node import OneNode, run, wait_for
 from tests.conftest import ROOT
 from tests.treatment_jobs.conftest import clean

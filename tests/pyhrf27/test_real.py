@@ -12,11 +12,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from pyhrf_parallel import TreatmentError, run_soma_workflow
+from pyhrf_parallel import TreatmentError, load_results, run_soma_workflow
 from pyhrf_parallel.commands.cli import run as run_command
 from pyhrf_parallel.commands.finding import find
 from pyhrf_parallel.configuration import Configuration, load_configuration
-from pyhrf_parallel.pyhrf27 import PyhrfTreatment, load_results
+from pyhrf_parallel.pyhrf27 import PyhrfTreatment
 from pyhrf_parallel.treatment_jobs.subject import stage
 from tests.pyhrf27.conftest import write_config
 from tests.treatment_jobs.conftest import clean, kept

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
-import os
-import pickle
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -15,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pyhrf_parallel import TreatmentDataError, TreatmentError, prepare_treatment_jobs
-from pyhrf_parallel.pyhrf27 import PyhrfTreatment, load_results, xml_tree
+from pyhrf_parallel.pyhrf27 import PyhrfTreatment, xml_tree
 from pyhrf_parallel.pyhrf27.pyhrf_treatment import SCRIPTS
 from pyhrf_parallel.treatment_jobs.subject import stage
 from tests.pyhrf27.conftest import write_config
@@ -233,58 +229,3 @@ def test_damaged_xml_is_refused_or_read(vem: Path, data: st.DataObject) -> None:
         pass
     except ValueError as error:
         assert "make_outputs" in str(error)  # noqa: PT017
-
-
-class TestResults:
-    def test_what_is_no_result_is_not_run(self, tmp_path: Path) -> None:
-        class Evil:
-            def __reduce__(self) -> Any:
-                return os.system, (f"touch {tmp_path}/run",)
-
-        path = tmp_path / "result.pck"
-        for evil in (Evil(), getattr, pickle.Pickler, np.lib.npyio.NpzFile):
-            path.write_bytes(pickle.dumps([evil], 2))
-            with pytest.raises(
-                TreatmentDataError, match="nothing that results of pyhrf are made of"
-            ):
-                load_results(path)
-        assert not (tmp_path / "run").exists()
-
-    def test_arrays_of_objects_are_not_made_of_bytes(self, tmp_path: Path) -> None:
-        path = tmp_path / "result.pck"
-        array = b"cnumpy\nndarray\n((I1\ntcnumpy\ndtype\n(S'O8'\nI0\nI1\ntRS'%s'\ntR." % (b"A" * 8)
-        number = b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'O8'\nI0\nI1\ntRS'%s'\ntR." % (
-            b"A" * 8
-        )
-        for content in (array, number):
-            path.write_bytes(content)
-            with pytest.raises(TreatmentDataError, match="not made"):
-                load_results(path)
-
-    @pytest.mark.parametrize(
-        "content", [5, [5], "text", None, {"a": 1}, [(1, 2)], [("roi", {}, "ok"), 7]]
-    )
-    def test_something_else(self, content: object, tmp_path: Path) -> None:
-        path = tmp_path / "result.pck"
-        path.write_bytes(pickle.dumps(content, 2))
-        with pytest.raises(
-            TreatmentDataError, match=r"result\.pck is no result of pyhrf: it holds"
-        ):
-            load_results(path)
-
-    def test_a_compressed_file(self, tmp_path: Path) -> None:
-        path = tmp_path / "dump.pck.gz"
-        content = gzip.compress(pickle.dumps([("roi", {"a": 1}, "ok")], 0))
-        path.write_bytes(content)
-        assert load_results(path) == [("roi", {"a": 1}, "ok")]
-        for damaged in (content[:-9], content[:30], content[:20] + b"x" + content[21:]):
-            path.write_bytes(damaged)
-            with pytest.raises(TreatmentDataError, match="no result of pyhrf"):
-                load_results(path)
-
-    def test_a_damaged_file(self, tmp_path: Path) -> None:
-        path = tmp_path / "result.pck"
-        for content in (b"", b"(", b"garbage", pickle.dumps([1] * 50, 2)[:-5]):
-            path.write_bytes(content)
-            with pytest.raises(TreatmentDataError, match="no result of pyhrf"):
-                load_results(path)

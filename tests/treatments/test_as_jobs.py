@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from pyhrf_parallel import TreatmentError, TreatmentRun, prepare_treatment_jobs
+from pyhrf_parallel import TreatmentError, TreatmentRun, load_results, prepare_treatment_jobs
 from pyhrf_parallel.commands.cli import run as run_command
 from pyhrf_parallel.treatments import (
     Estimates,
@@ -19,7 +19,6 @@ from pyhrf_parallel.treatments import (
     GLMAnalyser,
     ROIData,
     ROITreatment,
-    load_results,
 )
 from tests.conftest import ROOT
 from tests.treatments import analyses

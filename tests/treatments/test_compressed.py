@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pyhrf_parallel.treatments import ROITreatment, load_results
+from pyhrf_parallel import load_results
+from pyhrf_parallel.treatments import ROITreatment
 from tests.treatments.analyses import mean_signal
 from tests.treatments.conftest import Subject
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pyhrf_parallel import TreatmentDataError, TreatmentError, submit_treatments
+from pyhrf_parallel import TreatmentDataError, TreatmentError, load_results, submit_treatments
 from pyhrf_parallel.errors import ArgumentError
 from pyhrf_parallel.treatments import (
     Estimates,
@@ -283,13 +283,13 @@ class TestOneRegionAlone:
         assert table["status"].tolist() == ["ok", "failed", "ok"]
 
     def test_lambdas_are_results(self, subject: Subject, tmp_path: Path) -> None:
-        from pyhrf_parallel.treatments import load_results
-
         modes = ("serial", "local", "remote_cluster")
         for mode in modes:
             treatment = ROITreatment(subject.data(), lambda _: lambda: 5, tmp_path / mode)
             treatment.run(mode, n_jobs=1)
-            assert [found() for _, found, _ in load_results(treatment.result_path)] == [5, 5, 5]
+            assert [
+                found() for _, found, _ in load_results(treatment.result_path, allow_pickle=True)
+            ] == [5, 5, 5]
 
     def test_ctrl_c_still_ends_all(self, subject: Subject, tmp_path: Path) -> None:
         def interrupt(roi: ROIData) -> None:

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyhrf_parallel import TreatmentError, run_soma_workflow, submit_treatments
+from pyhrf_parallel import TreatmentError, load_results, run_soma_workflow, submit_treatments
 from pyhrf_parallel.commands.cli import run as run_command
 from pyhrf_parallel.treatments import (
     Estimates,
@@ -28,7 +28,6 @@ from pyhrf_parallel.treatments import (
     GLMAnalyser,
     ROIData,
     ROITreatment,
-    load_results,
     outputs,
 )
 from pyhrf_parallel.treatments.fingerprints import describe

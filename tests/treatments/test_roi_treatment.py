@@ -13,7 +13,13 @@ import pytest
 from nilearn.glm.first_level import FirstLevelModel, compute_regressor
 from nilearn.maskers import NiftiMasker
 
-from pyhrf_parallel import ConfigurationError, TreatmentDataError, TreatmentError, remote_map
+from pyhrf_parallel import (
+    ConfigurationError,
+    TreatmentDataError,
+    TreatmentError,
+    load_results,
+    remote_map,
+)
 from pyhrf_parallel.backends import MODES
 from pyhrf_parallel.treatments import (
     Estimates,
@@ -23,7 +29,6 @@ from pyhrf_parallel.treatments import (
     ROIData,
     ROITreatment,
 )
-from pyhrf_parallel.treatments.results import load_results
 from tests.treatments import analyses
 from tests.treatments.conftest import SHAPE, Subject
 

@@ -15,14 +15,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyhrf_parallel import NotShippableError, TreatmentDataError, TreatmentError, save_treatment
+from pyhrf_parallel import (
+    NotShippableError,
+    TreatmentDataError,
+    TreatmentError,
+    load_results,
+    save_treatment,
+)
 from pyhrf_parallel.treatment_jobs.region_files import merge_pickles, result_path
 from pyhrf_parallel.treatments import (
     FIRAnalyser,
     GLMAnalyser,
     ROITreatment,
     Treatment,
-    load_results,
 )
 from pyhrf_parallel.treatments.results import failures
 from tests.conftest import ROOT

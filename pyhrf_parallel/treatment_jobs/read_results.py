@@ -1,12 +1,13 @@
-"""The results of pyhrf for users of Python 3: known classes as plain stand-ins, and nothing else."""
+"""`load_results`: the results of treatments, ours and pyhrf's, without running what is in their files."""
 
 from __future__ import annotations
 
-import codecs
+import importlib
 import io
 import os
 import pickle
 from collections import OrderedDict, defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pyhrf_parallel.compressing import unpacked
 from pyhrf_parallel.errors import TreatmentDataError
 
 _PARTS = 3  # of a result: the region, what was found, and 'ok' or a traceback
-_PREFIXES = ("pyhrf.", "nibabel.")
+_OF_PYHRF = ("pyhrf.", "nibabel.")
 
 
 class StandIn:
@@ -74,62 +75,102 @@ def _array(kind: Any, _shape: Any, _type: Any) -> Any:
     return _reconstruct(np.ndarray, (0,), b"b")
 
 
+def _array_of_bytes(content: Any, dtype: Any, shape: Any, order: Any) -> Any:
+    """Return an array of a later protocol."""
+    _check_numbers(dtype)
+    return np.frombuffer(content, dtype).reshape(shape, order=order)
+
+
 def _scalar(dtype: Any, content: Any) -> Any:
-    if not isinstance(dtype, np.dtype) or dtype.hasobject:
-        raise TreatmentDataError("a number is not made of objects")
+    _check_numbers(dtype)
     data = content.encode("latin1") if isinstance(content, str) else content
     return np.frombuffer(data, dtype)[0]
 
 
+def _check_numbers(dtype: Any) -> None:
+    if not isinstance(dtype, np.dtype) or dtype.hasobject:
+        raise TreatmentDataError("a number is not made of objects")
+
+
+def _bytes(text: Any, encoding: Any = "latin1") -> bytes:
+    """Return bytes that an earlier protocol has as a text."""
+    if not isinstance(text, str) or encoding != "latin1":
+        raise TreatmentDataError("bytes are not made like that")
+    return text.encode("latin1")
+
+
+_OURS = {
+    "pyhrf_parallel.treatments.region_data": ("Estimates", "ROIData"),
+    "pyhrf_parallel.treatments.pickling": ("make_series", "make_table"),
+}
 _KNOWN: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): _array,
-    ("numpy.core.multiarray", "scalar"): _scalar,
+    (f"numpy.{core}.{module}", name): found
+    for core in ("core", "_core")
+    for module, name, found in (
+        ("multiarray", "_reconstruct", _array),
+        ("multiarray", "scalar", _scalar),
+        ("numeric", "_frombuffer", _array_of_bytes),
+    )
+} | {
     ("numpy", "ndarray"): _ArrayKind,
     ("numpy", "dtype"): np.dtype,
     ("collections", "OrderedDict"): OrderedDict,
     ("collections", "defaultdict"): defaultdict,
     ("copy_reg", "_reconstructor"): _rebuild,
-    ("_codecs", "encode"): codecs.encode,
-    ("__builtin__", "object"): object,
-    ("__builtin__", "list"): list,
-    ("__builtin__", "dict"): dict,
-    ("__builtin__", "set"): set,
-    ("__builtin__", "tuple"): tuple,
-    ("__builtin__", "slice"): slice,
-    ("__builtin__", "int"): int,
+    ("_codecs", "encode"): _bytes,
     ("__builtin__", "long"): int,
-    ("__builtin__", "float"): float,
-    ("__builtin__", "complex"): complex,
-    ("__builtin__", "bool"): bool,
-    ("__builtin__", "str"): str,
     ("__builtin__", "unicode"): str,
+}
+_PLAIN = (
+    object, list, dict, set, frozenset, tuple, slice, range, int, float, complex, bool, str, bytes,
+    bytearray,
+)  # fmt: skip
+_KNOWN |= {
+    (module, kind.__name__): kind for module in ("__builtin__", "builtins") for kind in _PLAIN
 }
 
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """Return what stands for a class; refuse all that is not known."""
+        if name in _OURS.get(module, ()):
+            return getattr(importlib.import_module(module), name)
+        if (module, name) in {("pickle", "loads"), ("_pickle", "loads")}:  # merged of regions
+            return _read
         known = _KNOWN.get((module, name))
         if known is not None:
             return known
-        if module.startswith(_PREFIXES) or module == "pyhrf":
+        if module.startswith(_OF_PYHRF) or module == "pyhrf":
             return type(name, (StandIn,), {"class_name": f"{module}.{name}"})
-        raise TreatmentDataError(f"{module}.{name} is nothing that results of pyhrf are made of")
+        raise TreatmentDataError(
+            f"{module}.{name} is nothing that results are made of; load_results(path, allow_pickle=True) "
+            "reads it, and runs whatever the file says: only if you trust who wrote it"
+        )
 
 
-def load_results(path: str | os.PathLike[str]) -> list[tuple[Any, Any, str]]:
-    """Read what pyhrf has found, without pyhrf.
+def _read(content: bytes) -> Any:
+    return _Unpickler(io.BytesIO(content), encoding="latin1").load()
 
-    Nothing but numpy's arrays and plain values is built: objects of pyhrf become a `StandIn`.
+
+def load_results(
+    path: str | os.PathLike[str], *, allow_pickle: bool = False
+) -> list[tuple[Any, Any, str]]:
+    """Read the results of a treatment, ours or pyhrf's.
+
+    Nothing that the file names is run or imported: of a file of anybody's, arrays, tables and plain values are
+    read, `ROIData` and `Estimates`. An object of pyhrf, which need not be installed, becomes a `StandIn`.
 
     Parameters
     ----------
     path : path
-        A ``result.pck``, of one region or merged, or ``.pck.gz``; pyhrf's own or one of this package.
+        A ``result.pck``, of one region or merged, compressed or not.
+    allow_pickle : bool
+        Whether to unpickle whatever is in the file, as what an analyser of your own has returned may need. That
+        runs code of whoever wrote it.
 
     Returns
     -------
-    list of (StandIn, object, str)
+    list of (ROIData or StandIn, object, str)
         For each region its data, what was found, and ``'ok'`` or the traceback of its analysis.
 
     Raises
@@ -137,17 +178,21 @@ def load_results(path: str | os.PathLike[str]) -> list[tuple[Any, Any, str]]:
     TreatmentDataError
         If the file is damaged, or has anything else in it.
     """
+    read: Callable[[bytes], Any] = pickle.loads if allow_pickle else _read
     try:
-        content = unpacked(Path(path).read_bytes())
-        value = _Unpickler(io.BytesIO(content), encoding="latin1").load()
+        value = read(unpacked(Path(path).read_bytes()))
+    except FileNotFoundError:
+        raise
     except TreatmentDataError as error:
         raise TreatmentDataError(f"{path}: {error}") from None
     except Exception as error:  # whatever a damaged pickle makes of its reader
-        raise TreatmentDataError(f"{path} is no result of pyhrf: {error}") from error
+        raise TreatmentDataError(
+            f"{path} cannot be read as results: {type(error).__name__}: {error}"
+        ) from error
     results = value if isinstance(value, list) else [value]
     for result in results:
         if not isinstance(result, (list, tuple)) or len(result) != _PARTS:
             raise TreatmentDataError(
-                f"{path} is no result of pyhrf: it holds {result!r:.60}, and not (region, found, report)"
+                f"{path} has no results: it holds {result!r:.60}, and not (region, found, report)"
             )
     return results
