@@ -23,7 +23,7 @@ from pyhrf_parallel import files
 from pyhrf_parallel.engine import send_back, step
 from pyhrf_parallel.engine.plan import EngineState, Plan
 from pyhrf_parallel.engine.quoting import remote_command
-from pyhrf_parallel.engine.slurm import LIST_QUEUES, is_transient
+from pyhrf_parallel.engine.slurm import LIST_QUEUES, cancel_commands, is_transient
 from pyhrf_parallel.files import remove_directory, write_then_rename
 from pyhrf_parallel.places import check_place, make_private
 from pyhrf_parallel.processes import find_own, find_start, kill_tree
@@ -216,8 +216,8 @@ def _cancel_jobs(run: Path) -> None:
     except (OSError, ValueError):
         return
     ids = [row.scheduler_id for row in state.jobs if row.scheduler_id]
-    if scheduler == "slurm" and ids:
-        _output("scancel", *ids)
+    for argv in cancel_commands(ids) if scheduler == "slurm" else ():
+        _output(*argv)
 
 
 def remove(directory: str) -> dict[str, Any]:

@@ -25,10 +25,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from pyhrf_parallel.engine import slurm
-from pyhrf_parallel.engine.group_progress import GroupProgress, Job, make_progress
+from pyhrf_parallel.engine.group_progress import GroupProgress, make_progress
 from pyhrf_parallel.engine.job_table import JobTable
 from pyhrf_parallel.engine.plan import EngineState, JobStatus, Plan
-from pyhrf_parallel.engine.scheduler import Scheduler
+from pyhrf_parallel.engine.scheduler import Job, Scheduler, flattened, make_scheduler
 from pyhrf_parallel.engine.takeover import Takeover, find_tasks
 from pyhrf_parallel.files import checksum, remove_directory
 from pyhrf_parallel.outcomes import Ledger
@@ -107,8 +107,9 @@ class Engine:
         name = f"{os.getpid()}-{len(self._table.rows)}"
         running = [group for group in self._groups if not group.is_over(self._ledger)]
         layered = [group.layers(self._ledger, name) for group in running]
-        number, jobs = self._table.submit(layered)
-        while not self._look(number):
+        jobs = flattened(layered)
+        self._scheduler.submit(layered)
+        while not self._look(jobs):
             time.sleep(self._plan.refresh)
         group_of = {group.name: group for group in running}
         for job in jobs:
@@ -125,14 +126,14 @@ class Engine:
             time.sleep(self._plan.refresh)
             self._read()
 
-    def _look(self, number: int) -> bool:
-        """Take in what is new; return whether the round is over."""
-        over = self._table.look(number)
+    def _look(self, jobs: Sequence[Job]) -> bool:
+        """Take in the news of a round; return whether it is over."""
+        over = self._table.look()
         self._read()
         self.say("running")
         self._table.check_hope()
         if not over:
-            self._takeover.give_back(self._table.rows_of(number))
+            self._takeover.give_back([(job, self._table.rows[job.file]) for job in jobs])
         if self._ledger.complete and self._ledger.settled < self._plan.tasks and not over:
             self._scheduler.cancel()  # a task has failed: what still runs is not needed
             return True
@@ -175,8 +176,8 @@ class Engine:
 
     def _schedulers_tail(self, job: Job) -> str:
         """Return the end of what the scheduler has written of a job, and the job before it had a log."""
-        scheduler_id = self._table.rows[job.file].scheduler_id
-        return read_log_tail(_PATHS.slurm_log(job.name, scheduler_id)) if scheduler_id else ""
+        number = slurm.job_number(self._table.rows[job.file].scheduler_id or "")
+        return read_log_tail(_PATHS.slurm_log(job.name, number)) if number else ""
 
     def _why(self, job: Job) -> str:
         row = self._table.rows[job.file]
@@ -253,10 +254,7 @@ def main() -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     signal.signal(signal.SIGTERM, _cancel)
-    from pyhrf_parallel.engine import soma
-
     plan = Plan.read(Path())
-    soma.limit_threads(plan)
     adopt_orphans()
     if plan.attached:
         threading.Thread(target=_die_with_parent, daemon=True).start()
@@ -265,7 +263,7 @@ def main() -> None:
     try:
         Path(_PATHS.reserve).write_bytes(bytes(_RESERVED))
         _check_payload(plan)
-        engine = Engine(plan, soma.SomaScheduler(plan))
+        engine = Engine(plan, make_scheduler(plan))
         engine.run(again="again" in sys.argv[2:])
     except _Cancelled:
         if engine is not None:

@@ -10,41 +10,11 @@ from pathlib import Path
 
 from pyhrf_parallel.engine import slurm, step
 from pyhrf_parallel.engine.plan import JobStatus, Plan, Step, TaskGroup
+from pyhrf_parallel.engine.scheduler import Job
 from pyhrf_parallel.outcomes import Ledger
 from pyhrf_parallel.worker.claims import Claims
 from pyhrf_parallel.worker.process import python_command, worker_command
 from pyhrf_parallel.worker.run_paths import RunPaths
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job to submit.
-
-    Attributes
-    ----------
-    name : str
-        As the scheduler knows it.
-    file : str
-        What its files in the run's directory are called; of no other job, in no round.
-    words : list of str
-        What it runs.
-    native : list of str
-        Options for the scheduler.
-    group : str
-        Its task group's name.
-    step : Step or None
-        What it runs if these are no tasks.
-    claims : str
-        The file of the tasks that it may take.
-    """
-
-    name: str
-    file: str
-    words: list[str]
-    native: list[str]
-    group: str = ""
-    step: Step | None = None
-    claims: str = ""
 
 
 @dataclass
@@ -198,11 +168,6 @@ def make_progress(plan: Plan) -> list[GroupProgress]:
     """Return the groups of a plan, of which nothing has been run."""
     groups = plan.groups or [TaskGroup.of_map(plan.tasks, plan.jobs)]
     return [GroupProgress(number, group, plan) for number, group in enumerate(groups)]
-
-
-def flattened(layered: Sequence[Sequence[Sequence[Job]]]) -> list[Job]:
-    """Return the jobs of several groups, each in layers, one after the other."""
-    return [job for layers in layered for layer in layers for job in layer]
 
 
 def _within(ranges: Iterable[tuple[int, int]], start: int, stop: int) -> list[tuple[int, int]]:

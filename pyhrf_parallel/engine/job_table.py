@@ -1,12 +1,10 @@
-"""The jobs of a run: how each is doing, and whether there is hope for those that wait."""
+"""The statuses of all jobs of a run, and whether those that wait can still start."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 from pyhrf_parallel.engine import waiting
-from pyhrf_parallel.engine.group_progress import Job, flattened
 from pyhrf_parallel.engine.plan import JobStatus, Plan
 from pyhrf_parallel.engine.scheduler import Scheduler
 
@@ -14,48 +12,36 @@ _LATE_VALUE = 2.0  # seconds between the end of a job and its exit value
 
 
 class JobTable:
-    """All jobs of a run.
+    """Keeps the status of each job of a run.
 
     Parameters
     ----------
     plan : Plan
-        Of the run.
+        The plan of the run.
     scheduler : Scheduler
-        Who runs them.
+        The scheduler that runs the jobs.
 
     Attributes
     ----------
     rows : dict of str to JobStatus
-        How they were at the last look, by their file names.
+        At the last look, by `Job.file`.
     """
 
     def __init__(self, plan: Plan, scheduler: Scheduler) -> None:
         self._plan = plan
         self._scheduler = scheduler
-        self._jobs: dict[int, list[Job]] = {}  # by their round
         self._hopeless: dict[str, float] = {}
         self._without_value: dict[str, float] = {}
         self.rows: dict[str, JobStatus] = {}
 
-    def submit(self, layered: Sequence[Sequence[Sequence[Job]]]) -> tuple[int, list[Job]]:
-        """Submit jobs in layers, those of several groups beside one another; return their round, and the jobs."""
-        number = self._scheduler.submit(layered)
-        self._jobs[number] = jobs = flattened(layered)
-        return number, jobs
-
-    def rows_of(self, number: int) -> list[tuple[Job, JobStatus]]:
-        """Return the jobs of a round, and how they were at the last look."""
-        return [(job, self.rows[job.file]) for job in self._jobs[number]]
-
-    def look(self, number: int) -> bool:
-        """Take in how the jobs of a round are; return whether all have ended."""
-        jobs = self._jobs[number]
-        for job, row in zip(jobs, self._scheduler.look(number), strict=True):
-            self.rows[job.file] = row
-        return all(self._is_over(job.file) for job in jobs)
+    def look(self) -> bool:
+        """Take in the statuses of the jobs of a round; return whether all have ended."""
+        found = self._scheduler.look()
+        self.rows |= found
+        return all(map(self._is_over, found))
 
     def _is_over(self, file: str) -> bool:
-        """Whether a job has ended, and how is known: its exit value may come a moment later."""
+        """Whether a job has ended and its exit value is known, which may come a moment later."""
         row = self.rows[file]
         if not row.has_ended or row.exit_value is not None or not row.ran:
             return row.has_ended
@@ -63,13 +49,7 @@ class JobTable:
         return time.monotonic() - began > _LATE_VALUE
 
     def check_hope(self) -> None:
-        """Refuse to wait any longer for a job that can never start.
-
-        Raises
-        ------
-        RuntimeError
-            If one has waited for as long as the plan says.
-        """
+        """Raise a RuntimeError for a job that can never start and has waited for as long as the plan allows."""
         now = time.monotonic()
         for file, row in self.rows.items():
             word, _, plain = row.waits.partition(": ")

@@ -1,24 +1,15 @@
-"""What soma-workflow's Slurm adapter needs to tell the truth: pure builders and parsers, and their use.
-
-It asks ``sacct`` for each job, needs accounting and a field that many clusters lack, swaps exit value and
-signal, takes a cancelled job for a suspended one, and tries to submit just once.
-"""
+"""Slurm's language: command lines for it, and what its answers mean. Nothing is run here."""
 
 from __future__ import annotations
 
 import math
 import os
 import re
-import subprocess
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from pyhrf_parallel.worker.run_paths import RunPaths
-
-# States of `scontrol` that have an equal among those that soma-workflow knows.
+# States of a job that soma-workflow does not know, and those that it takes for them.
 _SAME = {
     "COMPLETING": "RUNNING",
     "STAGE_OUT": "RUNNING",
@@ -44,7 +35,7 @@ _FAILURES = {
     "REVOKED": "another cluster took it",
 }
 _BLAMELESS = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED")
-#: What the commands say when the controller is busy, restarting, or cannot be heard.
+# Messages of a controller that is busy, restarting or out of reach.
 _TRANSIENT = (
     "Unable to contact slurm controller",
     "Socket timed out",
@@ -56,24 +47,20 @@ _TRANSIENT = (
     "slurm_receive_msg",
     "Slurm controller not responding",
 )
-#: What its daemons write to a job's stderr when they kill it for its memory, whatever the state says.
+# Messages of Slurm's daemons on a job's stderr when they kill it for its memory, whatever its state.
 _OUT_OF_MEMORY = ("exceeded memory limit", "oom-kill", "oom_kill", "Out Of Memory")
-_PAUSES = (1, 2, 4, 8, 15, 30, 30, 30)  # seconds between tries
-
-
 _COLUMNS = {
     "JobID": 20,
     "State": 20,
     "exit_code": 12,
-    "DerivedEC": 12,
     "Reason": 80,
     "BatchHost": 80,
     "RestartCnt": 12,
 }
-
-
 _OVER = {"COMPLETED", *_FAILURES}
-_LONGEST = 15  # seconds between two questions for the same jobs
+_SUBMITTED = re.compile(
+    r"Submitted batch job (\d+)(?: on cluster (\S+))?|^(\d+)(?:;(\S+))?$", re.MULTILINE
+)
 
 #: The command that lists the partitions.
 LIST_QUEUES = ("sinfo", "--noheader", "--format=%R")
@@ -81,7 +68,7 @@ LIST_QUEUES = ("sinfo", "--noheader", "--format=%R")
 
 @dataclass(frozen=True)
 class SlurmJob:
-    """What Slurm says of a job; `exit_value` is negative for a signal, as in `subprocess`."""
+    """The state of a job in Slurm's words; `exit_value` is negative for a signal, as in `subprocess`."""
 
     state: str
     exit_value: int
@@ -91,55 +78,96 @@ class SlurmJob:
 
     @property
     def is_blameless(self) -> bool:
-        """Whether it has ended for nothing that it did."""
+        """Whether it ended through no fault of its own."""
         return self.state in _BLAMELESS
 
     @property
     def is_back(self) -> bool:
-        """Whether it has run, and waits again: Slurm has put it back into the queue."""
+        """Whether it ran before and waits again, because Slurm put it back into the queue."""
         return self.restarts > 0 and _SAME.get(self.state, self.state) == "PENDING"
 
     @property
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return self.state in _OVER
+
+    @property
     def failure(self) -> str:
-        """Why the job failed, for a person; empty while it has not."""
+        """Why the job failed, in words for the user; empty if it did not fail."""
         if self.state not in _FAILURES:
             return ""
         text = _FAILURES[self.state]
-        told = self.reason not in ("", "None", "NonZeroExitCode", "TimeLimit", "OutOfMemory")
-        return (
-            f"{text}{f' ({self.reason})' if told else ''}{f' on {self.node}' if self.node else ''}"
-        )
+        if self.reason not in ("", "None", "NonZeroExitCode", "TimeLimit", "OutOfMemory"):
+            text += f" ({self.reason})"
+        return f"{text} on {self.node}" if self.node else text
 
 
-# Its records tell what it did.
-_FORGOTTEN = SlurmJob("COMPLETED", 0, "", "")
+def parse_job_id(text: str) -> str:
+    """Read the id of a job from the output of ``sbatch``; empty if there is none.
+
+    Examples
+    --------
+    >>> parse_job_id('Submitted batch job 12')
+    '12'
+    >>> parse_job_id('Submitted batch job 12 on cluster north') == parse_job_id('12;north') == '12;north'
+    True
+    """
+    found = _SUBMITTED.search(text)
+    if found is None:
+        return ""
+    number, cluster = found[1] or found[3], found[2] or found[4]
+    return f"{number};{cluster}" if cluster else number
 
 
-def status_command(job_ids: Iterable[str]) -> list[str]:
-    """Return the command that asks for jobs, those that ended lately too."""
+def job_number(job_id: str) -> str:
+    """Return the number of a job on its own cluster."""
+    return job_id.partition(";")[0]
+
+
+def by_cluster(job_ids: Iterable[str]) -> dict[str, list[str]]:
+    """Return the jobs of each cluster; the name of the default one is empty."""
+    found: dict[str, list[str]] = {}
+    for job_id in job_ids:
+        found.setdefault(job_id.partition(";")[2], []).append(job_id)
+    return found
+
+
+def _on(cluster: str) -> list[str]:
+    return [f"--clusters={cluster}"] if cluster else []
+
+
+def status_command(job_ids: Iterable[str], cluster: str = "") -> list[str]:
+    """Return the command that prints the state of jobs of one cluster, including those that ended recently."""
     columns = ",".join(f"{name}:{width}" for name, width in _COLUMNS.items())
-    ids = ",".join(job_ids)
-    return ["squeue", "--noheader", "--states=all", f"--jobs={ids}", f"--Format={columns}"]
+    jobs = ",".join(map(job_number, job_ids))
+    words = ["squeue", "--noheader", "--states=all", f"--jobs={jobs}", f"--Format={columns}"]
+    return words + _on(cluster)
 
 
-def parse_jobs(text: str) -> dict[str, SlurmJob]:
-    """Read the output of `status_command`, by job id."""
+def cancel_commands(job_ids: Iterable[str]) -> list[list[str]]:
+    """Return the commands that cancel jobs, one for each cluster."""
+    groups = by_cluster(job_ids).items()
+    return [["scancel", *_on(cluster), *map(job_number, ids)] for cluster, ids in groups]
+
+
+def parse_jobs(text: str, cluster: str = "") -> dict[str, SlurmJob]:
+    """Read the output of `status_command`: the jobs by their ids."""
     jobs = {}
     for line in text.splitlines():
         fields, start = [], 0
         for width in _COLUMNS.values():
             fields.append(line[start : start + width].strip())
             start += width
-        job_id, state, own, derived, reason, node, restarts = fields
-        if job_id.isdigit():
-            status = int(own or 0) or int(derived or 0)
-            exit_value = os.waitstatus_to_exitcode(status)
+        number, state, status, reason, node, restarts = fields
+        if number.isdigit():
+            exit_value = os.waitstatus_to_exitcode(int(status or 0))
+            job_id = f"{number};{cluster}" if cluster else number
             jobs[job_id] = SlurmJob(state, exit_value, reason, node, int(restarts or 0))
     return jobs
 
 
 def as_soma_row(job: SlurmJob) -> dict[str, Any]:
-    """Return what soma-workflow's adapter expects of ``sacct``, exit and signal where it reads them."""
+    """Return the row of ``sacct`` that soma-workflow's adapter expects, whose exit and signal it swaps."""
     state, signal = _SAME.get(job.state, job.state), max(0, -job.exit_value)
     exit_value = job.exit_value if job.exit_value >= 0 else 128 + signal
     if state in _FAILURES:
@@ -166,7 +194,7 @@ _UNITS = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024**2}  # of --mem, in MB
 
 
 def with_more_memory(native: list[str], factor: int) -> list[str]:
-    """Return options of ``sbatch`` that ask for a multiple of the memory, where they ask for some."""
+    """Return options of ``sbatch`` with `factor` times the memory, if they ask for memory."""
     asked = re.compile(r"--mem=(\d+)([KMGT]?)")
     return [
         f"--mem={math.ceil(int(m[1]) * _UNITS[m[2] or 'M'] * factor)}M"
@@ -177,142 +205,11 @@ def with_more_memory(native: list[str], factor: int) -> list[str]:
 
 
 def killed_for_memory(log: str, reason: str) -> str:
-    """Return the reason if Slurm says so, of the job or in its log, else nothing."""
-    told = _FAILURES["OUT_OF_MEMORY"]
-    return told if told in reason or any(text in log for text in _OUT_OF_MEMORY) else ""
+    """Return the reason if Slurm killed a job for its memory, by its state or its log; else an empty text."""
+    memory = _FAILURES["OUT_OF_MEMORY"]
+    return memory if memory in reason or any(text in log for text in _OUT_OF_MEMORY) else ""
 
 
 def is_transient(message: str) -> bool:
-    """Return whether a message of a Slurm command is one that goes away by itself."""
+    """Whether the problem that a Slurm command reports is likely to go away by itself."""
     return any(text in message for text in _TRANSIENT)
-
-
-class Commands:
-    """Slurm's commands, asked seldom and again when the controller is away."""
-
-    def __init__(self, refresh: float) -> None:
-        self._refresh = refresh
-        self._known: dict[str, SlurmJob | None] = {}
-        self._began = time.monotonic()
-        self._asked = -1e9
-        #: What sbatch said of jobs that it refused, by job name.
-        self.refusals: dict[str, str] = {}
-        #: What sbatch says of jobs while it tries, by job name.
-        self.complaints: dict[str, str] = {}
-        self._trying: dict[str, subprocess.Popen[str]] = {}
-        #: Whether nothing is to be submitted any more.
-        self.closed = False
-
-    def call(self, argv: list[str], job: str = "") -> tuple[str, str]:
-        """Run a command, for a job if it submits one; return its output and, if it failed, what it said."""
-        error = ""
-        for pause in (*_PAUSES, None):
-            status, out, told = self._run(argv, job)
-            error = (told + out).strip()
-            if status == 0:
-                return out, ""
-            if pause is None or not is_transient(error) or (job and self.closed):
-                break
-            time.sleep(pause)
-        return "", error or "no reason given"
-
-    def _run(self, argv: list[str], job: str) -> tuple[int, str, str]:
-        """Run a command once; return its exit status, its output, and what it said of errors."""
-        with subprocess.Popen(
-            argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
-        ) as process:
-            assert process.stdout is not None  # noqa: S101
-            assert process.stderr is not None  # noqa: S101
-            told = ""
-            for line in process.stderr if job else ():
-                self.complaints[job], told = line, told + line
-                self._trying[job] = process  # for minutes
-                if self.closed:
-                    process.kill()
-            out, rest = process.communicate()
-        self._trying.pop(job, None)
-        return process.returncode, out, told + rest
-
-    def close(self) -> None:
-        """Submit nothing any more, also what sbatch is still trying to."""
-        self.closed = True
-        for process in list(self._trying.values()):
-            process.kill()
-
-    def submit(self, name: str, argv: list[str]) -> str | None:
-        """Submit a job; return its id, or None if it is refused."""
-        out, error = self.call(argv, name)
-        self.complaints.pop(name, None)
-        if error:
-            self.refusals[name] = error
-            return None
-        return out.split()[-1]
-
-    def job(self, job_id: str) -> SlurmJob | None:
-        """Return what is known of a job; all are asked for at once, the longer they last the rarer."""
-        is_new = job_id not in self._known
-        self._known.setdefault(job_id, None)
-        now = time.monotonic()
-        pause = min(_LONGEST, max(self._refresh, (now - self._began) / 20))
-        if is_new or now - self._asked > pause:
-            running = [i for i, job in self._known.items() if job is None or job.state not in _OVER]
-            if running:
-                self._ask(running)
-            self._asked = time.monotonic()
-        return self._known[job_id]
-
-    def _ask(self, job_ids: list[str]) -> None:
-        out, error = self.call(status_command(job_ids))
-        is_refused = "Invalid job id" in error  # Slurm forgets jobs some minutes after their end
-        if error and not is_refused:
-            return  # what was known holds until the controller is back
-        found = parse_jobs(out)
-        self._known |= found
-        if len(job_ids) > 1:  # of several, squeue just leaves out those that it does not know
-            for job_id in job_ids:
-                if job_id not in found:
-                    self._ask([job_id])
-        elif is_refused:
-            self._known[job_ids[0]] = _FORGOTTEN
-
-    def cancel(self, job_ids: list[str]) -> None:
-        """Cancel jobs, those that have ended already too."""
-        if job_ids:
-            self.call(["scancel", *job_ids])
-
-
-def _run_directly(script: Path) -> None:
-    """Let a script run its command itself, which the adapter starts with srun.
-
-    An srun for which the controller goes away as it starts waits for ever; and it would run the command as
-    often as the job has tasks (``--ntasks``).
-    """
-    head, _, command = script.read_text().rpartition("\nsrun ")
-    script.write_text(f"{head}\nexec {command}")
-
-
-def adapt(commands: Commands) -> None:
-    """Let soma-workflow's Slurm adapter, in this process, ask and submit through `commands`."""
-    from soma_workflow.schedulers import slurm_scheduler
-
-    def extended_status(_self: Any, job_id: Any) -> dict[str, Any]:
-        job = commands.job(str(job_id)) if job_id is not None else None
-        if job is None:
-            raise LookupError(
-                f"Slurm does not know job {job_id}"
-            )  # its status is undetermined then
-        return as_soma_row(job)
-
-    def run_job(self: Any, script_file: str | None = None, **_: Any) -> str | None:
-        if commands.closed:
-            return None
-        # Jobs of several treatments may have the same name.
-        log = RunPaths().slurm_log(self.jobName, "%j")
-        self.outputPath = self.errorPath = f"./{log}"
-        # In the run's directory, which goes with the run; the adapter's own place is /tmp.
-        script = script_file or self.build_slurm_script(f"./{self.jobName}.sh")
-        _run_directly(Path(script))
-        return commands.submit(self.jobName, self.sbatch_command(script))
-
-    slurm_scheduler.SlurmScheduler.get_job_extended_status = extended_status
-    slurm_scheduler.JobTemplate.run_job = run_job

@@ -6,7 +6,6 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +16,11 @@ from soma_workflow import client, configuration, constants
 from soma_workflow.schedulers import local_scheduler
 
 from pyhrf_parallel.account import user_name
-from pyhrf_parallel.engine import slurm, waiting
-from pyhrf_parallel.engine.group_progress import Job, flattened
+from pyhrf_parallel.engine import waiting
 from pyhrf_parallel.engine.plan import JobStatus, Plan
 from pyhrf_parallel.engine.quoting import in_braces
+from pyhrf_parallel.engine.scheduler import Job, Round, flattened
+from pyhrf_parallel.engine.slurm_commands import Commands, adapt
 from pyhrf_parallel.processes import kill_descendants, kill_tree
 from pyhrf_parallel.tasks import available_cpus
 from pyhrf_parallel.worker.run_paths import RunPaths
@@ -49,37 +49,39 @@ class SomaScheduler:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._slurm = slurm.Commands(plan.refresh)
+        _limit_threads(plan)
+        self._slurm = Commands(plan.refresh)
         if plan.scheduler == "slurm":
-            slurm.adapt(self._slurm)
+            adapt(self._slurm)
         self._broken = _watch_threads()
         self._controller = _make_controller(plan)
-        self._jobs: dict[int, list[Job]] = {}  # by the id of their workflow
+        self._workflow: int | None = None  # of the round
+        self._jobs: list[Job] = []
         self._back: set[str] = set()
         _write_setup(plan)
 
-    def submit(self, layered: Sequence[Sequence[Sequence[Job]]]) -> int:
-        """Submit a workflow; return its id."""
-        workflow = _make_workflow(layered, self._plan.scheduler)
-        workflow_id: int = self._controller.submit_workflow(
+    def submit(self, jobs: Round) -> None:
+        """Submit the jobs of a round as a workflow."""
+        workflow = _make_workflow(jobs, self._plan.scheduler)
+        self._workflow = None  # should this be interrupted
+        self._jobs = flattened(jobs)
+        self._workflow = self._controller.submit_workflow(
             workflow, name=self._plan.name, queue=self._plan.queue
         )
         # Its loop has just begun to wait: the jobs would be submitted only after that.
         self._controller._engine_proxy.engine_loop._scheduler.jobs_finished_event.set()  # noqa: SLF001
-        self._jobs[workflow_id] = flattened(layered)
-        return workflow_id
 
-    def look(self, number: int) -> list[JobStatus]:
-        """Return how the jobs of a workflow are, in the order in which they were given."""
+    def look(self) -> dict[str, JobStatus]:
+        """Return the status of each job of the round, by `Job.file`."""
         if self._broken:
             raise RuntimeError(f"soma-workflow's engine has failed: {self._broken[0]}")
         # Each job's own row: the workflow's status tells nothing of failed jobs.
-        elements = sorted(self._controller.workflow_elements_status(number)[0])
+        elements = sorted(self._controller.workflow_elements_status(self._workflow)[0])
         # It numbers them as they were given.
-        return [
-            self._row(element, job)
-            for element, job in zip(elements, self._jobs[number], strict=True)
-        ]
+        return {
+            job.file: self._row(element, job)
+            for element, job in zip(elements, self._jobs, strict=True)
+        }
 
     def _row(self, element: Any, job: Job) -> JobStatus:
         _id, status, _queue, ended, _dates, scheduler_id = element
@@ -122,18 +124,15 @@ class SomaScheduler:
                     self._controller.stop_workflow(workflow_id)
 
     def _submitted(self) -> list[str]:
-        """Return the jobs that have not ended, by the scheduler's id."""
+        """Return the scheduler's ids of the jobs that have not ended."""
         deadline = time.monotonic() + _SUBMISSION
-        found: list[str] = []
-        for workflow_id in self._jobs:
-            while True:
-                running = [row for row in self.look(workflow_id) if not row.has_ended]
-                # One may be on its way to the scheduler just now.
-                if all(row.scheduler_id for row in running) or time.monotonic() > deadline:
-                    break
-                time.sleep(self._plan.refresh)
-            found += [row.scheduler_id for row in running if row.scheduler_id]
-        return found
+        while self._workflow is not None:
+            running = [row for row in self.look().values() if not row.has_ended]
+            # One may be on its way to the scheduler just now.
+            if all(row.scheduler_id for row in running) or time.monotonic() > deadline:
+                return [row.scheduler_id for row in running if row.scheduler_id]
+            time.sleep(self._plan.refresh)
+        return []
 
 
 def _make_controller(plan: Plan) -> Any:
@@ -183,7 +182,7 @@ def _watch_threads() -> list[str]:
     return reasons
 
 
-def _make_workflow(layered: Sequence[Sequence[Sequence[Job]]], scheduler: str) -> client.Workflow:
+def _make_workflow(layered: Round, scheduler: str) -> client.Workflow:
     """Make a workflow of groups, each of layers of jobs, a layer running after the one before.
 
     The first jobs of the groups run one after the other: each reads whole images.
@@ -215,7 +214,7 @@ def _job(job: Job, scheduler: str) -> client.Job:
     return client.Job(words, name=job.name, native_specification=native or None)
 
 
-def limit_threads(plan: Plan) -> None:
+def _limit_threads(plan: Plan) -> None:
     """Share the CPUs among jobs that run on this machine."""
     if plan.scheduler == "local_basic":  # elsewhere the scheduler gives each job its CPUs
         for name in _THREAD_LIMITS:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from pyhrf_parallel.engine.group_progress import Job
 from pyhrf_parallel.engine.plan import JobStatus
+from pyhrf_parallel.engine.scheduler import Job
 from pyhrf_parallel.outcomes import Ledger
 from pyhrf_parallel.worker.claims import Claims
 from pyhrf_parallel.worker.run_paths import RunPaths

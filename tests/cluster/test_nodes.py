@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,6 +107,19 @@ def test_a_job_that_asks_for_room_for_several_processes(
         assert run.results() == [*range(4)]
         run.clean()
     assert sorted(path.name.partition("-")[0] for path in tmp_path.iterdir()) == [*"0123"]
+
+
+def test_a_step_that_a_task_runs_may_fail() -> None:
+    """The job has not: the task alone knows what that means."""
+
+    def exit_of_step(*words: str) -> int:
+        return subprocess.run(["srun", *words], check=False).returncode
+
+    with submit_map(exit_of_step, [("sh", "-c", "exit 3")], n_jobs=1) as run:
+        assert run.results() == [3]
+        wait_for(lambda: run.status().jobs[0].has_ended, 20, "the end of the job")
+        assert [(row.status, row.exit_value) for row in run.status().jobs] == [("done", 0)]
+        run.clean()
 
 
 def test_a_job_that_waits_says_why(cluster: OneNode, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,8 +11,8 @@ import pytest
 
 from pyhrf_parallel.engine import engine as engines
 from pyhrf_parallel.engine.engine import Engine, _describe_end
-from pyhrf_parallel.engine.group_progress import Job, flattened
 from pyhrf_parallel.engine.plan import EngineState, JobStatus, Plan, TaskGroup
+from pyhrf_parallel.engine.scheduler import Job, Round, flattened
 from pyhrf_parallel.outcomes import Ledger
 from pyhrf_parallel.worker.claims import Claims
 from pyhrf_parallel.worker.record_files import RecordFile, RecordStream
@@ -83,19 +83,16 @@ class SchedulerHere:
     rounds: list[list[Job]] = field(default_factory=list)
     cancelled: bool = False
 
-    def submit(self, layered: Sequence[Sequence[Sequence[Job]]]) -> int:
-        jobs = flattened(layered)
-        self.rounds.append(jobs)
-        self._running = [JobHere(job, self.fates) for job in jobs]
-        return len(self.rounds)
+    def submit(self, jobs: Round) -> None:
+        self.rounds.append(flattened(jobs))
+        self._running = {job.file: JobHere(job, self.fates) for job in self.rounds[-1]}
 
-    def look(self, number: int) -> list[JobStatus]:
-        assert number == len(self.rounds)
-        for job in self._running:
+    def look(self) -> dict[str, JobStatus]:
+        for job in self._running.values():
             if not job.row.has_ended and not self.turn_to and not self.cancelled:
                 job.advance()
-        rows = [job.row for job in self._running]
-        return [*map(self.turn_to, rows)] if self.turn_to else rows
+        rows = {file: job.row for file, job in self._running.items()}
+        return {file: self.turn_to(row) for file, row in rows.items()} if self.turn_to else rows
 
     def cancel(self) -> None:
         self.cancelled = True

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pyhrf_parallel.engine.group_progress import GroupProgress, Job, make_progress
+from pyhrf_parallel.engine.group_progress import GroupProgress, make_progress
 from pyhrf_parallel.engine.plan import JobStatus, Plan, Step, TaskGroup
+from pyhrf_parallel.engine.scheduler import Job
 from pyhrf_parallel.outcomes import Ledger
 from pyhrf_parallel.worker.claims import Claims
 

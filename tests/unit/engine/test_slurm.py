@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from pyhrf_parallel.engine import slurm
-from pyhrf_parallel.engine.slurm import Commands, SlurmJob, parse_jobs
+from pyhrf_parallel.engine import slurm, slurm_commands
+from pyhrf_parallel.engine.slurm import SlurmJob, parse_jobs
+from pyhrf_parallel.engine.slurm_commands import Commands
 
-WIDTHS = (20, 20, 12, 12, 80, 80, 12)
-SQUEUE = "--Format=JobID:20,State:20,exit_code:12,DerivedEC:12,Reason:80,BatchHost:80,RestartCnt:12"
+WIDTHS = (20, 20, 12, 80, 80, 12)
+SQUEUE = "--Format=JobID:20,State:20,exit_code:12,Reason:80,BatchHost:80,RestartCnt:12"
 
 
 def line(*fields: object) -> str:
@@ -30,34 +31,58 @@ class TestWords:
     def test_the_question(self) -> None:
         asked = slurm.status_command(iter(["4", "12"]))
         assert asked == ["squeue", "--noheader", "--states=all", "--jobs=4,12", SQUEUE]
+        assert slurm.status_command(["4;north"], "north") == [
+            "squeue", "--noheader", "--states=all", "--jobs=4", SQUEUE, "--clusters=north",
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("out", "job_id"),
+        [
+            ("Submitted batch job 12\n", "12"),
+            ("Submitted batch job 12 on cluster north\n", "12;north"),
+            ("12\n", "12"),  # with --parsable
+            ("12;north\n", "12;north"),
+            ("Welcome to cluster 7\nSubmitted batch job 12 on cluster north\nBye\n", "12;north"),
+            ("sbatch: a test only\n", ""),
+            ("", ""),
+        ],
+    )
+    def test_the_id_of_a_job(self, out: str, job_id: str) -> None:
+        assert slurm.parse_job_id(out) == job_id
+        assert slurm.job_number(job_id) == ("12" if job_id else "")
+
+    def test_jobs_of_several_clusters(self) -> None:
+        assert slurm.cancel_commands(["1", "1;north", "3", "2;south"]) == [
+            ["scancel", "1", "3"],
+            ["scancel", "--clusters=north", "1"],
+            ["scancel", "--clusters=south", "2"],
+        ]
+        text = "CLUSTER: north\n" + line(1, "RUNNING", 0, "None", "n", 0)
+        assert parse_jobs(text, "north") == {"1;north": SlurmJob("RUNNING", 0, "None", "n")}
 
     @pytest.mark.parametrize(
         ("fields", "job"),
         [
-            ((1, "RUNNING", 0, 0, "None", "node1", 0), SlurmJob("RUNNING", 0, "None", "node1")),
-            ((1, "PENDING", 0, 0, "Priority", "n/a", 0), SlurmJob("PENDING", 0, "Priority", "n/a")),
+            ((1, "RUNNING", 0, "None", "node1", 0), SlurmJob("RUNNING", 0, "None", "node1")),
+            ((1, "PENDING", 0, "Priority", "n/a", 0), SlurmJob("PENDING", 0, "Priority", "n/a")),
             # a status is that of wait(): value times 256, or a signal, with 128 for a core
-            ((1, "FAILED", 1792, 0, "NonZeroExitCode", "n", 0), SlurmJob("FAILED", 7, "NonZeroExitCode", "n")),
-            ((1, "FAILED", 9, 0, "JobLaunchFailure", "n", 0), SlurmJob("FAILED", -9, "JobLaunchFailure", "n")),
-            ((1, "FAILED", 139, 0, "None", "n", 0), SlurmJob("FAILED", -11, "None", "n")),
-            ((1, "TIMEOUT", 15, 0, "TimeLimit", "n", 0), SlurmJob("TIMEOUT", -15, "TimeLimit", "n")),
-            # that of its steps, if the script's own is none
-            ((1, "COMPLETED", 0, 512, "None", "n", 0), SlurmJob("COMPLETED", 2, "None", "n")),
-            ((1, "FAILED", 256, 512, "None", "n", 0), SlurmJob("FAILED", 1, "None", "n")),
-            # what it says of a step killed for its memory (SIG_OOM), and of one that never ended (NO_VAL)
-            ((1, "OUT_OF_MEMORY", 0, 253, "OutOfMemory", "n", 0), SlurmJob("OUT_OF_MEMORY", -125, "OutOfMemory", "n")),
-            ((1, "NODE_FAIL", 0, -2, "NodeDown", "n", 0), SlurmJob("NODE_FAIL", -126, "NodeDown", "n")),
+            ((1, "FAILED", 1792, "NonZeroExitCode", "n", 0), SlurmJob("FAILED", 7, "NonZeroExitCode", "n")),
+            ((1, "FAILED", 9, "JobLaunchFailure", "n", 0), SlurmJob("FAILED", -9, "JobLaunchFailure", "n")),
+            ((1, "FAILED", 139, "None", "n", 0), SlurmJob("FAILED", -11, "None", "n")),
+            ((1, "TIMEOUT", 15, "TimeLimit", "n", 0), SlurmJob("TIMEOUT", -15, "TimeLimit", "n")),
+            # a job that was ended from outside may have none
+            ((1, "OUT_OF_MEMORY", 0, "OutOfMemory", "n", 0), SlurmJob("OUT_OF_MEMORY", 0, "OutOfMemory", "n")),
             # nothing at all, in fields that may be empty
-            ((1, "COMPLETING", "", "", "", "", ""), SlurmJob("COMPLETING", 0, "", "")),
-            ((1, "POWER_UP_NODE", 0, 0, "a reason of words", "n", 2), SlurmJob("POWER_UP_NODE", 0, "a reason of words", "n", 2)),
-            ((4294967, "PENDING", 0, 0, "R" * 90, "h" * 79, 0), SlurmJob("PENDING", 0, "R" * 80, "h" * 79)),
+            ((1, "COMPLETING", "", "", "", ""), SlurmJob("COMPLETING", 0, "", "")),
+            ((1, "POWER_UP_NODE", 0, "a reason of words", "n", 2), SlurmJob("POWER_UP_NODE", 0, "a reason of words", "n", 2)),
+            ((4294967, "PENDING", 0, "R" * 90, "h" * 79, 0), SlurmJob("PENDING", 0, "R" * 80, "h" * 79)),
         ],
     )  # fmt: skip
     def test_a_job(self, fields: tuple[object, ...], job: SlurmJob) -> None:
         assert parse_jobs(line(*fields)) == {str(fields[0]): job}
 
     def test_several_jobs_and_lines_that_are_none(self) -> None:
-        rows = [line(i, "RUNNING", 0, 0, "None", "n", 0) for i in (5, 6)]
+        rows = [line(i, "RUNNING", 0, "None", "n", 0) for i in (5, 6)]
         text = f"a site's greeting\n\n{rows[0]}slurm_load_jobs warning: x\n{rows[1].rstrip()}"
         assert list(parse_jobs(text)) == ["5", "6"]
         assert parse_jobs("") == {}
@@ -173,7 +198,7 @@ def test_a_script_runs_its_command_itself(words: list[str], tmp_path: Path) -> N
     script = tmp_path / "srun job.sh"
     quoted = " ".join(f'"{word}"' for word in words)
     script.write_text(f"#!/bin/bash\n#SBATCH -J srun x\ntrue # srun \nsrun {quoted}\n")
-    slurm._run_directly(script)
+    slurm_commands._run_directly(script)
     assert script.read_text().startswith("#!/bin/bash\n#SBATCH -J srun x\ntrue # srun \nexec ")
     done = subprocess.run(["bash", script], capture_output=True, text=True, check=True)
     assert done.stdout == "".join(f"{word}|" for word in words[2:])
@@ -185,7 +210,7 @@ class TestCommands:
         """A clock that stands still but for the pauses, which are noted."""
         clock = SimpleNamespace(now=100.0, pauses=[])
         clock.monotonic, clock.sleep = lambda: clock.now, clock.pauses.append
-        monkeypatch.setattr(slurm, "time", clock)
+        monkeypatch.setattr(slurm_commands, "time", clock)
         return clock
 
     @pytest.fixture
@@ -217,6 +242,7 @@ class TestCommands:
             ("echo 'sbatch: error: invalid partition' >&2; exit 1", "sbatch: error: invalid partition"),
             ("echo out; echo err >&2; exit 3", "err\nout"),
             ("exit 1", "no reason given"),
+            ("echo done", "sbatch gave no job number: done"),
         ],
     )  # fmt: skip
     def test_a_job_that_is_refused(
@@ -230,22 +256,25 @@ class TestCommands:
 
     def test_a_controller_that_comes_back(self, put: Callable[..., Path], clock: Any) -> None:
         away = "echo 'sbatch: error: Unable to contact slurm controller' >&2; exit 1"
-        calls = put("sbatch", f"test $(wc -l < sbatch.calls) -gt 2 || {{ {away}; }}; echo job 7")
+        calls = put(
+            "sbatch",
+            f"test $(wc -l < sbatch.calls) -gt 2 || {{ {away}; }}; echo Submitted batch job 7",
+        )
         assert Commands(1).submit("j", ["sbatch", "j.sh"]) == "7"
         assert (calls.read_text(), clock.pauses) == ("j.sh\n" * 3, [1, 2])
 
     def test_a_controller_that_stays_away(self, put: Callable[..., Path], clock: Any) -> None:
         calls = put("scancel", "echo 'scancel: error: Connection refused' >&2; exit 1")
         assert Commands(1).call(["scancel", "3"]) == ("", "scancel: error: Connection refused")
-        assert clock.pauses == list(slurm._PAUSES)
+        assert clock.pauses == list(slurm_commands._PAUSES)
         assert len(calls.read_text().splitlines()) == len(clock.pauses) + 1
 
     def test_jobs_that_are_cancelled(self, put: Callable[..., Path]) -> None:
         calls = put("scancel", "")
         Commands(1).cancel([])
         assert calls.read_text() == ""
-        Commands(1).cancel(["3", "4"])
-        assert calls.read_text() == "3 4\n"
+        Commands(1).cancel(["3", "4", "5;north"])
+        assert calls.read_text() == "3 4\n--clusters=north 5\n"
 
     def test_after_the_end_nothing_is_submitted_again(
         self, put: Callable[..., Path], clock: Any
@@ -278,8 +307,8 @@ class TestCommands:
             "squeue",
             "case $3 in *1*) cat one;; esac; case $3 in *2*) cat two;; esac",
         )
-        Path("one").write_text(line(1, "RUNNING", 0, 0, "None", "n1", 0))
-        Path("two").write_text(line(2, "COMPLETED", 0, 0, "None", "n1", 0))
+        Path("one").write_text(line(1, "RUNNING", 0, "None", "n1", 0))
+        Path("two").write_text(line(2, "COMPLETED", 0, "None", "n1", 0))
         commands = Commands(2)
         assert commands.job("1") == SlurmJob("RUNNING", 0, "None", "n1")
         clock.now += 1.9
@@ -296,22 +325,43 @@ class TestCommands:
         commands.job("1")
         assert len(calls.read_text().splitlines()) == 4
 
+    def test_a_job_of_another_cluster(self, put: Callable[..., Path], clock: Any) -> None:
+        put("sbatch", "echo Submitted batch job 1 on cluster north")
+        calls = put("squeue", "case $5 in --clusters=north) cat north;; *) cat here;; esac")
+        Path("north").write_text("CLUSTER: north\n" + line(1, "RUNNING", 0, "None", "n1", 0))
+        Path("here").write_text(line(1, "FAILED", 256, "None", "n1", 0))  # it has the same number
+        commands = Commands(1)
+        job_id = commands.submit("j", ["sbatch", "j.sh"])
+        assert job_id is not None
+        assert commands.job(job_id) == SlurmJob("RUNNING", 0, "None", "n1")
+        commands.job("1")
+        clock.now += 2
+        assert [commands.job(i) for i in (job_id, "1")] == [
+            SlurmJob("RUNNING", 0, "None", "n1"), SlurmJob("FAILED", 1, "None", "n1"),
+        ]  # fmt: skip
+        assert len(calls.read_text().splitlines()) == 4
+        Path("north").write_text("CLUSTER: north\n")  # it has forgotten the job
+        clock.now += 2
+        forgotten = commands.job(job_id)
+        assert forgotten is not None
+        assert forgotten.state == "COMPLETED"
+
     def test_what_was_known_holds_while_the_controller_is_away(
         self, put: Callable[..., Path], clock: Any
     ) -> None:
-        put("squeue", f"cat <<'END'\n{line(1, 'RUNNING', 0, 0, 'None', 'n1', 0)}END")
+        put("squeue", f"cat <<'END'\n{line(1, 'RUNNING', 0, 'None', 'n1', 0)}END")
         commands = Commands(1)
         known = commands.job("1")
         put("squeue", "echo 'squeue: error: Unable to contact slurm controller' >&2; exit 1")
         clock.now += 2
         assert commands.job("1") == known == SlurmJob("RUNNING", 0, "None", "n1")
-        assert len(clock.pauses) == len(slurm._PAUSES)
+        assert len(clock.pauses) == len(slurm_commands._PAUSES)
 
     def test_jobs_that_slurm_has_forgotten(self, put: Callable[..., Path], clock: Any) -> None:
         """Asked for one job that it does not know, squeue fails; of several, it leaves them out."""
         forgotten = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
         put("squeue", f"case $3 in *,*) cat rows;; --jobs=3) cat rows;; *) {forgotten};; esac")
-        rows = [line(i, "RUNNING", 0, 0, "None", "n1", 0) for i in (1, 2, 3)]
+        rows = [line(i, "RUNNING", 0, "None", "n1", 0) for i in (1, 2, 3)]
         Path("rows").write_text("".join(rows))
         commands = Commands(1)
         for i in "123":
