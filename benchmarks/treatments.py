@@ -17,7 +17,8 @@ from measuring import HERE, Contender, Row, against, in_turns, process, timed
 
 from pyhrf_parallel import run_soma_workflow
 from pyhrf_parallel.pyhrf27.pyhrf_treatment import SPLIT_SCRIPT, PyhrfTreatment
-from pyhrf_parallel.treatment_jobs.graph import Description, build_graph
+from pyhrf_parallel.treatment_jobs.graph import build_graph
+from pyhrf_parallel.treatment_jobs.subject import Subject
 from pyhrf_parallel.treatments import FmriData, GLMAnalyser, ROITreatment
 
 _REGIONS, _VOXELS, _SCANS, _TR = 500, 50, 200, 2.0
@@ -29,8 +30,8 @@ def graph() -> list[Row]:
 
     def seconds(regions: int) -> float:
         files = {label: f"roidata_{label:04d}.pck" for label in range(1, regions + 1)}
-        what = Description("LABEL", files, "/place", ["pyhrf_jde_estim"], send_to=("me@here", "/x"))
-        return timed(build_graph, what)()
+        subject = Subject("one", "LABEL", files, "/place", send_to="me@here", result_path="/x")
+        return timed(build_graph, subject)()
 
     small, large = (statistics.median(seconds(n) for _ in range(5)) for n in (1_000, 10_000))
     work = "the graph of 10,000 regions"

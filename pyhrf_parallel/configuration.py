@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from pyhrf_parallel.account import home
 from pyhrf_parallel.amounts import READERS, read_options, read_positive
@@ -18,7 +18,9 @@ from pyhrf_parallel.pyhrf_defaults import without_defaults
 ENVIRONMENT_VARIABLE = "PYHRF_PARALLEL_CONFIG"
 
 #: What ``config=`` of the public functions takes.
-ConfigSource = str | os.PathLike[str] | Mapping[str, Mapping[str, Any]] | None
+ConfigSource: TypeAlias = (
+    "str | os.PathLike[str] | Mapping[str, Mapping[str, Any]] | Configuration | None"
+)
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,8 @@ def load_configuration(source: ConfigSource = None) -> Configuration:
 
     Parameters
     ----------
-    source : path or mapping, optional
-        A file, or a mapping of sections to mappings of keys. By default the file that the
+    source : path, mapping or Configuration, optional
+        A file, or a mapping of sections to mappings of keys; settings that were read are returned. By default the file that the
         environment variable ``PYHRF_PARALLEL_CONFIG`` names, else ``~/.pyhrf/config.cfg``; without
         such a file, the defaults.
 
@@ -154,6 +156,8 @@ def load_configuration(source: ConfigSource = None) -> Configuration:
         For a file that cannot be read, or an unknown key or a bad value in one of this package's
         two sections. Other sections are pyhrf's and left alone.
     """
+    if isinstance(source, Configuration):
+        return source
     if isinstance(source, Mapping):
         return _interpret("config=", source)
     named = source if source is not None else os.environ.get(ENVIRONMENT_VARIABLE)

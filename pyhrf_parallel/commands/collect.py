@@ -26,16 +26,16 @@ _TOLD = 5  # failures that are printed
 
 def _collect_treatments(run: TreatmentRun, *, keep: bool, as_json: bool) -> None:
     """Fetch the results of treatments."""
-    from pyhrf_parallel.treatment_jobs.outcome import raise_failures, write_outputs
+    from pyhrf_parallel.treatment_jobs.outcome import raise_failures
 
     with _leaving_alone(run):
         collected = run.collect(progress=None)
     treatments = run.treatments()
     rows = []
     for name, found in collected.items():
-        if found.subject.makes_outputs:
-            write_outputs(treatments.get(name), found)
-        regions = len(found.subject.roi_ids)
+        if name in treatments:
+            found.write_outputs(treatments[name])
+        regions = len(found.subject.regions)
         rows.append(
             {"treatment": name, "regions": regions, "failed": len(found.failures),
              "result": found.subject.result_path if found.results else None}

@@ -49,8 +49,7 @@ def jde(
     from pyhrf_parallel.configuration import load_configuration
     from pyhrf_parallel.pyhrf27 import PyhrfTreatment
     from pyhrf_parallel.treatment_jobs.outcome import raise_failures
-    from pyhrf_parallel.treatment_jobs.submission import Request, Submission
-    from pyhrf_parallel.treatment_jobs.submit import finish
+    from pyhrf_parallel.treatment_jobs.submit import submit_treatments
 
     configuration = load_configuration()
     if cluster and not configuration.has_cluster:
@@ -61,11 +60,13 @@ def jde(
     treatment = PyhrfTreatment.from_xml(config, python)
     if not cluster:
         configuration = replace(configuration, server=None, server_id=None)
-    request = Request("JDE", {name: output}, n_jobs=n_jobs, retries=retries, result_transfer="sftp")
-    with Submission({name: treatment}, request, configuration).submit() as run:
-        found = finish(run)[name]
+    with submit_treatments(
+        {name: treatment}, {name: output}, label="JDE", n_jobs=n_jobs, retries=retries,
+        result_transfer="sftp", config=configuration,
+    ) as run:  # fmt: skip
+        found = run.finish()[name]
     files = sorted(path.name for path in output.iterdir() if path.is_file())
-    regions, failed = len(found.subject.roi_ids), len(found.failures)
+    regions, failed = len(found.subject.regions), len(found.failures)
     if as_json:
         told = {"regions": regions, "failed": failed, "output": str(output), "files": files}
         console.print_json(told | {"kept_run": run.run_id if found.how_to_go_on else None})

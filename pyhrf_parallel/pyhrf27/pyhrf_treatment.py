@@ -17,9 +17,9 @@ from pyhrf_parallel.errors import TreatmentDataError
 from pyhrf_parallel.pyhrf27 import allowed, xml_tree
 from pyhrf_parallel.pyhrf27.images import count_scans, read_image, time_axis
 from pyhrf_parallel.pyhrf27.region_server import EstimateByPyhrf
-from pyhrf_parallel.treatment_jobs.graph import CONFIG, RESULT
-from pyhrf_parallel.treatment_jobs.read_results import load_results
-from pyhrf_parallel.treatment_jobs.region_files import data_name
+from pyhrf_parallel.treatment_jobs.read_results import parse_results
+from pyhrf_parallel.treatment_jobs.region_files import CONFIG, RESULT, data_name
+from pyhrf_parallel.treatment_jobs.treatment import JobTreatment
 
 #: What is sent with the data: pyhrf has no command that splits.
 SPLIT_SCRIPT, ESTIMATION_SCRIPT, OUTPUT_SCRIPT, _ = SCRIPTS = [
@@ -36,7 +36,7 @@ _WRITTEN = {"output_dir": "./", "result_dump_file": RESULT}
 _PATH_HINTS = ("file", "dir")
 
 
-class PyhrfTreatment:
+class PyhrfTreatment(JobTreatment):
     """A treatment that pyhrf 0.5 has written, for pyhrf on Python 2.7 where the jobs run.
 
     pyhrf need not be installed here: all that has to be known is read from the XML and the images.
@@ -55,6 +55,8 @@ class PyhrfTreatment:
     TreatmentDataError
         If it is no configuration of a treatment on files.
     """
+
+    keeps_names = False
 
     def __init__(
         self,
@@ -107,7 +109,7 @@ class PyhrfTreatment:
             raise TreatmentDataError(f"{path}: {error}") from error
 
     @property
-    def result_dump_file(self) -> str | None:
+    def result_dump_file(self) -> str | None:  # type: ignore[override]
         """Where the configuration wants the result."""
         found: str | None = self._parameter("result_dump_file")
         return found
@@ -272,9 +274,9 @@ class PyhrfTreatment:
             return None
         return [self.python, OUTPUT_SCRIPT.name, CONFIG, result, archive]
 
-    def read_results(self, path: str | os.PathLike[str]) -> list[tuple[Any, Any, str]]:
+    def read_results(self, content: bytes) -> list[tuple[Any, Any, str]]:
         """Read a merged result, without pyhrf."""
-        return load_results(path)
+        return parse_results(content)
 
     def roi_shapes(self) -> list[tuple[int, int]]:
         """Return how many scans and voxels each region has, the biggest first."""

@@ -10,9 +10,8 @@ from contextlib import suppress
 
 from pyhrf_parallel.engine.step import find_program
 from pyhrf_parallel.errors import TreatmentError
-from pyhrf_parallel.treatment_jobs.graph import region_command
 from pyhrf_parallel.treatment_jobs.region_files import result_path
-from pyhrf_parallel.treatment_jobs.region_task import check_status, require_program
+from pyhrf_parallel.treatment_jobs.region_task import check_status, region_command, require_program
 
 _MARK = "pyhrf_parallel: status "  # as in the script
 

@@ -49,7 +49,7 @@ class Manifest:
     calls : list of str
         A short repr of each call, for error messages.
     treatments : list of dict
-        For a run of treatments, what `pyhrf_parallel.treatment_jobs.treatment_run.Subject` has.
+        For a run of treatments, what `pyhrf_parallel.treatment_jobs.subject.Subject` has.
     here : bool
         Whether it runs on this machine.
     """

@@ -178,21 +178,36 @@ def load_results(
     TreatmentDataError
         If the file is damaged, or has anything else in it.
     """
+    return parse_results(Path(path).read_bytes(), os.fspath(path), allow_pickle=allow_pickle)
+
+
+def parse_results(
+    content: bytes, name: str = "the file", *, allow_pickle: bool = False
+) -> list[tuple[Any, Any, str]]:
+    """Read the content of a file of results; see `load_results`.
+
+    Parameters
+    ----------
+    content : bytes
+        The content.
+    name : str
+        The file, for errors.
+    allow_pickle : bool
+        See `load_results`.
+    """
     read: Callable[[bytes], Any] = pickle.loads if allow_pickle else _read
     try:
-        value = read(unpacked(Path(path).read_bytes()))
-    except FileNotFoundError:
-        raise
+        value = read(unpacked(content))
     except TreatmentDataError as error:
-        raise TreatmentDataError(f"{path}: {error}") from None
+        raise TreatmentDataError(f"{name}: {error}") from None
     except Exception as error:  # whatever a damaged pickle makes of its reader
         raise TreatmentDataError(
-            f"{path} cannot be read as results: {type(error).__name__}: {error}"
+            f"{name} cannot be read as results: {type(error).__name__}: {error}"
         ) from error
     results = value if isinstance(value, list) else [value]
     for result in results:
         if not isinstance(result, (list, tuple)) or len(result) != _PARTS:
             raise TreatmentDataError(
-                f"{path} has no results: it holds {result!r:.60}, and not (region, found, report)"
+                f"{name} has no results: it holds {result!r:.60}, and not (region, found, report)"
             )
     return results

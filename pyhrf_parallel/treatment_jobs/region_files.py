@@ -1,4 +1,7 @@
-"""Files of single regions: how they are named, and how their results become one. Standard library only."""
+"""Files of a treatment where it runs: their names, the results of regions in them, and joining these.
+
+Standard library only.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,20 @@ from typing import Any, BinaryIO
 from pyhrf_parallel.compressing import unpacked
 from pyhrf_parallel.errors import TreatmentError
 
-#: Of the pickles of regions, as their programs can be joined.
+#: The treatment, its merged result, what was made of that for people.
+CONFIG, RESULT, ARCHIVE = "treatment.xml", "result.pck", "outputs.tar"
+#: Where programs of a treatment may leave what others leave in a user's home.
+HOME = ".home"
+#: The pickle protocol of region results: programs of it can be joined.
 PROTOCOL = 3
+#: The report of a region whose analysis has succeeded.
+OK = "ok"
 
 _PROTO = 0x80  # the opcode that the protocol follows
 _LONG = 1 << 32  # bytes that need eight for their number
 
 _DATA, _RESULT = "roidata_", "result_"
+_PARTS = 3  # of a region's result: the region, what was found, and a report
 
 
 def data_name(roi_id: int) -> str:
@@ -43,6 +53,31 @@ def result_path(data_file: str | os.PathLike[str]) -> Path:
     """Return where the result of a region goes: beside its data."""
     path = Path(data_file).absolute()
     return path.with_name(result_name(path.name))
+
+
+def failed_result(region: Any, report: str) -> tuple[Any, None, str]:
+    """Return the result of a region that has failed, as pyhrf has it.
+
+    Parameters
+    ----------
+    region : object
+        The region; None if the result of its analysis was lost.
+    report : str
+        The traceback, or whatever is known instead.
+    """
+    return region, None, report
+
+
+def crash_report(result: Any) -> str:
+    """Return the report in the result of a region that has failed; empty if it has not."""
+    if isinstance(result, (tuple, list)) and len(result) == _PARTS and result[2] != OK:
+        return str(result[2])
+    return ""
+
+
+def last_line(report: str) -> str:
+    """Return the line of a traceback that says what happened."""
+    return report.strip().rpartition("\n")[2] or "no reason given"
 
 
 def _forget(*_: object, **__: object) -> None:

@@ -1,4 +1,4 @@
-"""What a worker does with a region: the task that travels there."""
+"""The task that travels to a worker: the analysis of a region."""
 
 from __future__ import annotations
 
@@ -11,33 +11,41 @@ from collections.abc import Callable, Sequence
 
 from pyhrf_parallel.engine.step import find_program
 from pyhrf_parallel.errors import TreatmentError
-from pyhrf_parallel.treatment_jobs.failures import crash_report, last_line
-from pyhrf_parallel.treatment_jobs.graph import region_command
-from pyhrf_parallel.treatment_jobs.region_files import read_outline, result_path
+from pyhrf_parallel.treatment_jobs.region_files import (
+    CONFIG,
+    crash_report,
+    last_line,
+    read_outline,
+    result_path,
+)
+
+#: A level of Python's logging, as in pyhrf: its 1 is a hundred lines for each voxel.
+VERBOSITY = ("-v", "30")
 
 Span = tuple[float, float, str]
+#: Analyses the region of a file in the working directory, leaves the result beside it, and raises if it fails.
 Estimator = Callable[[str], object]
 
 
 class EstimateRegions:
-    """Analyses regions, each with what its treatment wants it to be analysed with.
+    """Analyse the regions of several treatments.
 
     Parameters
     ----------
     estimators : sequence of callable
-        For each treatment. Takes the name of the region's file, in the current directory.
-    places : sequence of str
-        The directory of each treatment's files; not known before one is made.
+        What analyses the regions of each treatment.
+    directories : sequence of str
+        Where the files of each treatment are.
     """
 
-    def __init__(self, estimators: Sequence[Estimator], places: Sequence[str] = ()) -> None:
+    def __init__(self, estimators: Sequence[Estimator], directories: Sequence[str]) -> None:
         self._estimators = list(estimators)
-        self._places = list(places)
+        self._directories = list(directories)
         self.__name__ = self.__qualname__ = "estimate_region"  # what errors and lists call it
 
     def __call__(self, treatment: int, region_file: str) -> Span:
-        """Return when it began and ended, in seconds since the epoch, and where it was done."""
-        os.chdir(self._places[treatment])
+        """Analyse a region; return when that began and ended, in seconds since the epoch, and on which machine."""
+        os.chdir(self._directories[treatment])
         began = time.time()
         self._estimators[treatment](region_file)
         _check_result(region_file)
@@ -45,22 +53,27 @@ class EstimateRegions:
 
 
 def _check_result(region_file: str) -> None:
-    """Check that an analysis has finished: pyhrf hides it if one has not."""
+    """Raise if an analysis has not succeeded: pyhrf's command hides that in its result."""
     path = result_path(region_file)
     if not path.exists():
         raise TreatmentError(f"the analysis of {region_file} has left no {path.name}")
     try:
         report = crash_report(read_outline(path))
     except TreatmentError:
-        path.unlink()  # nothing can be made of it
+        path.unlink()  # it cannot be merged
         raise
     if report:
         sys.stderr.write(f"{report.rstrip()}\n")
         raise TreatmentError(f"the analysis of {region_file} has failed: {last_line(report)}")
 
 
+def region_command(estimate: Sequence[str], name: str) -> list[str]:
+    """Return the words of the command that analyses the region of a file."""
+    return [*estimate, "-c", CONFIG, "-r", name, *VERBOSITY]
+
+
 class EstimateByCommand:
-    """Analyses a region by a command, as pyhrf's is.
+    """Analyse a region by a command like pyhrf's.
 
     Parameters
     ----------
@@ -99,8 +112,8 @@ def require_program(name: str) -> str:
 def check_status(program: str, status: int) -> None:
     """Check the exit status of a program, negative for a signal.
 
-    If it was killed, as one that needs too much memory is, so is this process: whoever has started the job
-    sees that, and may try again with more.
+    If it was killed, as one that needs too much memory is, this process is killed, too: the engine sees that,
+    and may run the region again with more memory.
 
     Raises
     ------

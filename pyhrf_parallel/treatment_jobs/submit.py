@@ -1,22 +1,84 @@
-"""`submit_treatments` and `run_soma_workflow`: treatments become jobs, here or on a cluster."""
+"""`submit_treatments`: treatments become jobs, on a cluster or on this machine."""
 
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
-from typing import Any
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
-from pyhrf_parallel.configuration import ConfigSource, load_configuration
+from pyhrf_parallel.account import user_name
+from pyhrf_parallel.configuration import ConfigSource, Configuration, load_configuration
+from pyhrf_parallel.engine.plan import Plan
 from pyhrf_parallel.errors import ConfigurationError
-from pyhrf_parallel.progress import ProgressOption
-from pyhrf_parallel.runs.soma_config import with_server
-from pyhrf_parallel.tasks import OnError
-from pyhrf_parallel.treatment_jobs.outcome import Collected, raise_failures, write_outputs
-from pyhrf_parallel.treatment_jobs.submission import Paths, Request, ResultTransfer, Submission
-from pyhrf_parallel.treatment_jobs.treatment import Treatment
-from pyhrf_parallel.treatment_jobs.treatment_run import TreatmentRun
+from pyhrf_parallel.extras import require
+from pyhrf_parallel.files import private_directory
+from pyhrf_parallel.runs.here import LocalRunDirectory
+from pyhrf_parallel.runs.manifests import new_run_id, prepare_memory, remember
+from pyhrf_parallel.runs.planning import make_plan, make_plan_here
+from pyhrf_parallel.runs.soma_config import with_resource
+from pyhrf_parallel.runs.starting import describe_run, remove_quietly
+from pyhrf_parallel.shipping import write_payload
+from pyhrf_parallel.tasks import Options, Work, check_options
+from pyhrf_parallel.treatment_jobs.checking import (
+    Paths,
+    ResultTransfer,
+    check_there,
+    is_sent_by_job,
+    make_subjects,
+    make_writable,
+)
+from pyhrf_parallel.treatment_jobs.graph import TreatmentPreview, add_treatments, build_graph
+from pyhrf_parallel.treatment_jobs.region_files import CONFIG
+from pyhrf_parallel.treatment_jobs.region_task import EstimateByCommand, EstimateRegions
+from pyhrf_parallel.treatment_jobs.subject import Command, Subject
+from pyhrf_parallel.treatment_jobs.treatment import JobTreatment, Treatment, as_job_treatment
+from pyhrf_parallel.treatment_jobs.treatment_run import TREATMENTS, TreatmentRun, dump_treatments
+from pyhrf_parallel.worker.run_paths import RunPaths
+
+if TYPE_CHECKING:  # paramiko is needed on clusters only
+    from pyhrf_parallel.runs.remote import RemoteRunDirectory
+
+
+class TreatmentOptions(TypedDict, total=False):
+    """The options of `submit_treatments`."""
+
+    label: str
+    exec_cmd: Command
+    split_cmd: Command
+    remote_paths: Paths | None
+    n_jobs: int | None
+    rois_per_job: int | None
+    resources: Mapping[str, Any] | None
+    retries: int
+    make_outputs: bool
+    result_transfer: ResultTransfer
+    local_host: str | None
+    local_user: str | None
+    config: ConfigSource
+
+
+@overload
+def submit_treatments(
+    treatments: Mapping[str, Treatment],
+    local_result_paths: Paths,
+    *,
+    dry_run: Literal[False] = False,
+    **options: Unpack[TreatmentOptions],
+) -> TreatmentRun: ...
+
+
+@overload
+def submit_treatments(
+    treatments: Mapping[str, Treatment],
+    local_result_paths: Paths,
+    *,
+    dry_run: Literal[True],
+    **options: Unpack[TreatmentOptions],
+) -> TreatmentPreview: ...
 
 
 def submit_treatments(
@@ -24,18 +86,20 @@ def submit_treatments(
     local_result_paths: Paths,
     *,
     label: str = "treatments",
-    exec_cmd: str | Sequence[str] | None = None,
-    split_cmd: str | Sequence[str] | None = None,
+    exec_cmd: Command = None,
+    split_cmd: Command = None,
     remote_paths: Paths | None = None,
     n_jobs: int | None = None,
     rois_per_job: int | None = None,
     resources: Mapping[str, Any] | None = None,
     retries: int = 0,
+    make_outputs: bool = True,
     result_transfer: ResultTransfer = "auto",
     local_host: str | None = None,
     local_user: str | None = None,
     config: ConfigSource = None,
-) -> TreatmentRun:
+    dry_run: bool = False,
+) -> TreatmentRun | TreatmentPreview:
     """Start treatments as jobs of the configured cluster, or without one of this machine; return at once.
 
     The run goes on when this process ends: `TreatmentRun.load` or ``pyhrf-parallel collect`` gets the
@@ -65,8 +129,10 @@ def submit_treatments(
         What each job asks for; see `remote_map`. If no memory is given, it is by the size of
         the regions if the treatment knows it.
     retries : int
-        How often a region is tried again with which a whole job died; with twice the memory if it had run
-        out of it.
+        How often a region is run again whose job died; with twice the memory if it had run out of it.
+    make_outputs : bool
+        Whether each treatment writes its files for people (its method `output`) when the results have been
+        collected. If not, the directories for them are neither checked nor written to.
     result_transfer : {'auto', 'scp', 'sftp'}
         Who brings the results here: a job on the cluster, which has to be able to log in here, or this
         side when it collects.
@@ -74,10 +140,13 @@ def submit_treatments(
         This machine and account, as the cluster can reach them by SSH; by default their names.
     config : path or mapping, optional
         Instead of ``~/.pyhrf/config.cfg``.
+    dry_run : bool
+        Send nothing and connect nowhere: return what would be sent and started.
 
     Returns
     -------
     TreatmentRun
+        Or, with `dry_run`, a `TreatmentPreview`, which can be printed.
 
     Raises
     ------
@@ -88,153 +157,129 @@ def submit_treatments(
     ClusterError, TransferError
         If the run cannot be started.
     """
-    request = Request(
-        label, local_result_paths, exec_cmd, split_cmd, remote_paths, rois_per_job, result_transfer,
-        local_host, local_user, n_jobs, retries, resources,
-    )  # fmt: skip
-    return Submission(treatments, request, load_configuration(config)).submit()
-
-
-def run_soma_workflow(  # noqa: PLR0917  (the original's)
-    treatments: Mapping[str, Treatment],
-    exec_cmd: str | Sequence[str] | None,
-    tmp_local_dirs: Paths | None,
-    server_id: str | None,
-    remote_host: str | None,
-    remote_user: str | None,
-    remote_pathes: Paths | None,
-    local_result_pathes: Paths,
-    label_for_cluster: str,
-    wait_ending: bool = False,
-    *,
-    return_all: bool = False,
-    on_error: OnError = "raise",
-    make_outputs: bool = False,
-    split_cmd: str | Sequence[str] | None = None,
-    n_jobs: int | None = None,
-    rois_per_job: int | None = None,
-    resources: Mapping[str, Any] | None = None,
-    retries: int = 0,
-    result_transfer: ResultTransfer = "auto",
-    local_host: str | None = None,
-    local_user: str | None = None,
-    progress: ProgressOption = None,
-    config: ConfigSource = None,
-    dry_run: bool = False,
-) -> Any:
-    """Dispatch treatments using soma-workflow.
-
-    Parameters
-    ----------
-    treatments : dict of str to Treatment
-        The analyses by names. They stay as they are.
-    exec_cmd : str or list of str
-        The command that is run on each region; None for the treatment's own, or ``pyhrf_jde_estim``.
-    tmp_local_dirs : dict of str to path
-        For each a temporary directory here, which is removed if nothing else is in it.
-    server_id : str or None
-        A resource of ``~/.soma-workflow.cfg``, or just a name for `remote_host`; None for this machine.
-    remote_host, remote_user : str or None
-        Where the jobs run, and as whom; by default as the configuration has it.
-    remote_pathes : dict of str to path
-        For each the directory there for its regions and results; a private one is made in it.
-    local_result_pathes : dict of str to path
-        For each the directory here for its result: ``result.pck``, or as its ``result_dump_file`` is called.
-    label_for_cluster : str
-        Prefix of the names of jobs and workflow.
-    wait_ending : bool
-        Whether to wait for the results. If not, the run goes on by itself, and ``pyhrf-parallel collect``
-        brings the results.
-    return_all : bool
-        Whether to return the results of all treatments, and not of the last one only.
-    on_error : {'raise', 'return'}
-        What to do about regions that failed. In any case the results of the others are brought here. If an
-        error is raised, and some regions have finished, the run is kept for ``pyhrf-parallel retry``.
-    make_outputs : bool
-        Whether each treatment makes its files for people of the results (its method `output`), here or when
-        ``pyhrf-parallel collect`` brings them. If not, its own `output_dir` is neither checked nor written to.
-    split_cmd, n_jobs, rois_per_job, resources, retries, result_transfer, local_host, local_user, config
-        As in `submit_treatments`.
-    progress : bool or callable, optional
-        See `remote_map`.
-    dry_run : bool
-        Send nothing and connect nowhere: return a `TreatmentPreview`, which can be printed.
-
-    Returns
-    -------
-    list of tuple, or dict of str to list
-        Without waiting ``[]``. Else the results of the last treatment's regions, the biggest first; or of
-        all treatments by their names. A region that failed and left nothing is ``(None, None, reason)``.
-
-    Raises
-    ------
-    TreatmentError
-        Naming treatments, regions and reasons.
-    Exception
-        All that `submit_treatments` raises.
-    """
-    if on_error not in ("raise", "return"):
-        raise ConfigurationError(f"on_error must be 'raise' or 'return', got {on_error!r}")
-    request = Request(
-        label_for_cluster, local_result_pathes, exec_cmd, split_cmd, remote_pathes, rois_per_job,
-        result_transfer, local_host, local_user, n_jobs, retries, resources, make_outputs,
-    )  # fmt: skip
+    options = check_options(n_jobs, "return", None, retries, resources)
+    _check_choices(result_transfer, rois_per_job)
     configuration = load_configuration(config)
-    if server_id is None:
-        configuration = replace(configuration, server=None, server_id=None)
-    else:
-        configuration = with_server(configuration, remote_host, remote_user, server_id)
-    submission = Submission(treatments, request, configuration)
-    if dry_run:
-        return submission.preview()
-    try:
-        run = submission.submit()
-    finally:
-        for directory in (tmp_local_dirs or {}).values():
-            with suppress(OSError):  # the caller's own files stay
-                os.rmdir(directory)  # noqa: PTH106
-    with run:
-        if not wait_ending:
-            return []
-        collected = finish(run, progress, keep_failed=on_error == "raise")
-    if make_outputs:
-        for name, found in collected.items():
-            write_outputs(treatments[name], found)
-    raise_failures(collected.values(), only_problems=on_error == "return")
-    results = {name: found.results for name, found in collected.items()}
-    return results if return_all else list(results.values())[-1]
+    adapted = {name: as_job_treatment(t, name) for name, t in treatments.items()}
+    submission = _Submission(
+        treatments=adapted,
+        subjects=make_subjects(
+            adapted, local_result_paths, label=label, remote_paths=remote_paths, exec_cmd=exec_cmd,
+            split_cmd=split_cmd, make_outputs=make_outputs,
+        ),
+        options=options,
+        configuration=with_resource(configuration) if configuration.has_cluster else configuration,
+        name=f"{label}-{user_name()}",
+        by_command=exec_cmd is not None,
+        rois_per_job=rois_per_job,
+        result_transfer=result_transfer,
+        address=f"{local_user or user_name()}@{local_host or socket.gethostname()}",
+    )  # fmt: skip
+    return submission.preview() if dry_run else submission.start(dump_treatments(treatments))
 
 
-def finish(
-    run: TreatmentRun, progress: ProgressOption = None, *, keep_failed: bool = True
-) -> dict[str, Collected]:
-    """Wait for a run, bring its results here, and remove it; unless something of it is still of use.
+def _check_choices(result_transfer: str, rois_per_job: object) -> None:
+    if result_transfer not in ("auto", "scp", "sftp"):
+        raise ConfigurationError(
+            f"result_transfer must be 'auto', 'scp' or 'sftp', got {result_transfer!r}"
+        )
+    is_integer = isinstance(rois_per_job, int) and not isinstance(rois_per_job, bool)
+    if rois_per_job is not None and not (is_integer and rois_per_job >= 1):  # type: ignore[operator]
+        raise ConfigurationError(
+            f"rois_per_job must be a positive integer, or None, got {rois_per_job!r}"
+        )
 
-    Parameters
-    ----------
-    run : TreatmentRun
-        The run.
-    progress : bool or callable, optional
-        See `pyhrf_parallel.remote_map`.
-    keep_failed : bool
-        Whether it is kept for single regions that have failed, so that they can be run again.
 
-    Raises
-    ------
-    Exception
-        If the run cannot be followed, or results cannot be brought here or read; the run is kept then.
-    """
-    try:
-        collected = run.collect(progress=progress)
-    except Exception as error:  # the run goes on, or holds what others have computed for hours
-        error.add_note(run.how_to_go_on)
-        raise
-    except BaseException:  # Ctrl-C
-        run.clean()
-        raise
-    failed = [one for one in collected.values() if one.problem or (keep_failed and one.failures)]
-    if any(one.has_finished_regions for one in failed):
-        failed[-1].how_to_go_on = run.how_to_go_on
-    else:  # to begin anew costs no more than to go on
-        run.clean()
-    return collected
+@dataclass(frozen=True)
+class _Submission:
+    """Treatments that were checked, and how they are to be run; see `submit_treatments`."""
+
+    treatments: Mapping[str, JobTreatment]
+    subjects: Sequence[Subject]
+    options: Options
+    configuration: Configuration
+    name: str
+    by_command: bool
+    rois_per_job: int | None
+    result_transfer: ResultTransfer
+    address: str
+
+    def preview(self) -> TreatmentPreview:
+        """Return what would be sent and started."""
+        to = self.address if self.result_transfer == "scp" else ""
+        subjects = [replace(s, send_to=to) for s in self.subjects]
+        files = {
+            s.name: {name: Path(path).stat().st_size for name, path in s.inputs.items()}
+            | {CONFIG: len(s.xml.encode())}
+            for s in subjects
+        }
+        where = str(self.configuration.server) if self.configuration.has_cluster else "this machine"
+        graphs = {s.name: build_graph(s) for s in subjects}
+        plan = add_treatments(self._plan(), subjects, self.rois_per_job)
+        return TreatmentPreview(where, files, graphs, plan)
+
+    def start(self, kept: bytes) -> TreatmentRun:
+        """Send everything, and start the engine; `kept` are the treatments, for other processes."""
+        require("soma_workflow", "remote_cluster", "cluster")
+        prepare_memory()
+        run_id, plan = new_run_id(), self._plan()
+        with private_directory() as directory, ExitStack() as undo:
+            for subject in self.subjects:
+                make_writable(Path(subject.result_path), undo)
+            run = self._prepare(run_id, plan, undo)
+            check_there(self.subjects, run)
+            is_sent = is_sent_by_job(self.subjects, run, self.result_transfer, self.address)
+            subjects = [
+                replace(s, directory=place, send_to=self.address if is_sent else "")
+                for s, place in zip(self.subjects, run.data_directories, strict=True)
+            ]
+            for subject in subjects:
+                subject.send(run)
+            work = self._work(subjects)
+            is_here = not self.configuration.has_cluster
+            payload = Path(RunPaths(directory).payload)
+            write_payload(payload, work, for_here=is_here)
+            run.begin(add_treatments(plan, subjects, self.rois_per_job), payload)
+            manifest = describe_run(
+                run_id, work, self.configuration, run.directory,
+                treatments=[s.as_json() for s in subjects], here=is_here,
+            )  # fmt: skip
+            remember(manifest, {TREATMENTS: kept})
+            undo.pop_all()
+        return TreatmentRun(manifest, run, work)
+
+    def _plan(self) -> Plan:
+        """Decide on jobs and resources of all treatments."""
+        work = self._work(self.subjects)
+        is_remote = self.configuration.has_cluster
+        plan = (make_plan if is_remote else make_plan_here)(self.configuration, work)
+        return replace(plan, name=self.name)
+
+    def _prepare(
+        self, run_id: str, plan: Plan, undo: ExitStack
+    ) -> LocalRunDirectory | RemoteRunDirectory:
+        """Make the directories of the run and of each treatment."""
+        run: LocalRunDirectory | RemoteRunDirectory
+        wanted = [s.directory for s in self.subjects]
+        if not self.configuration.has_cluster:
+            absolute = [w and os.path.abspath(w) for w in wanted]  # noqa: PTH100
+            run = LocalRunDirectory.prepare(run_id, plan.scheduler, absolute)
+        else:
+            require("paramiko", "remote_cluster", "cluster")
+            from pyhrf_parallel.runs.remote import Cluster
+
+            cluster = undo.enter_context(Cluster(self.configuration))
+            sized = [(place, s.size) for place, s in zip(wanted, self.subjects, strict=True)]
+            run = cluster.prepare(run_id, plan, 0, sized)
+        undo.callback(remove_quietly, run)
+        return run
+
+    def _work(self, subjects: Sequence[Subject]) -> Work:
+        """Return the tasks: a call for each region."""
+        estimators = []
+        for s in subjects:
+            own = None if self.by_command else self.treatments[s.name].region_estimator()
+            estimators.append(own or EstimateByCommand(s.commands.estimate))
+        func = EstimateRegions(estimators, [s.directory for s in subjects])
+        tasks = [(k, file) for k, s in enumerate(subjects) for file in s.regions.values()]
+        return Work(func, tasks, [{}] * len(tasks), self.options)

@@ -1,29 +1,35 @@
-"""What a treatment has to offer, so that its regions can be analysed elsewhere; and what it may offer."""
+"""What jobs ask of a treatment: pyhrf's five methods, and what else it may offer."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
+import pickle
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
+
+from pyhrf_parallel.compressing import unpacked
+from pyhrf_parallel.errors import NotShippableError, TreatmentError
+from pyhrf_parallel.treatment_jobs.region_task import Estimator
 
 
 @runtime_checkable
 class Treatment(Protocol):
     """One subject's analysis, as ``pyhrf.parallel`` uses it.
 
-    pyhrf's own ``FMRITreatment`` has this interface, and so has
-    `pyhrf_parallel.treatments.ROITreatment`.
+    pyhrf's own ``FMRITreatment`` has this interface. `pyhrf_parallel.treatments.JobTreatment` has it, too, and
+    defaults for all else that a treatment may offer.
 
     Attributes
     ----------
     result_dump_file : str or None
-        Where the merged result is wanted, besides the place that the caller names.
+        Where the merged result goes: the name of the file counts, in the directory that the caller gives.
     """
 
     @property
     def result_dump_file(self) -> str | None:
-        """Where the merged result is wanted."""
+        """Where the merged result goes."""
 
     def dump_roi_datasets(
         self, dry: bool = False, output_dir: str | None = None
@@ -55,134 +61,6 @@ class Treatment(Protocol):
         """Change a parameter of the treatment's constructor."""
 
 
-@runtime_checkable
-class WritesItself(Protocol):
-    """A treatment that knows how to become a text."""
-
-    def to_xml(self) -> str:
-        """Return a text of which the commands make the treatment again."""
-
-
-@runtime_checkable
-class RenamesFiles(Protocol):
-    """A treatment that can read each of its files by another name, so that names may be equal."""
-
-    def replace_data_files(self, paths: Mapping[str, str]) -> None:
-        """Read other files: for each of `get_data_files`, the path that takes its place."""
-
-
-@runtime_checkable
-class EstimatesItself(Protocol):
-    """A treatment that knows better than to start a command anew for each region."""
-
-    def region_estimator(self) -> Callable[[str], None]:
-        """Return what analyses the region of a file, leaves its result beside it, and raises if it fails.
-
-        It is pickled by value, so that it may be of a script, and called in the process of a worker, in the
-        directory of the treatment's files. The treatment that is sent for the split has no analyser then,
-        its parameter ``analyser`` is set to None, unless it names commands, which may need it.
-        """
-
-
-@runtime_checkable
-class NamesCommands(Protocol):
-    """A treatment that knows the commands which its regions are made and analysed by.
-
-    Attributes
-    ----------
-    split_command, estimation_command : list of str
-        Words; see `pyhrf_parallel.run_soma_workflow`.
-    """
-
-    @property
-    def split_command(self) -> list[str]:
-        """What writes the regions."""
-
-    @property
-    def estimation_command(self) -> list[str]:
-        """What analyses one."""
-
-
-@runtime_checkable
-class ChecksPlace(Protocol):
-    """A treatment that needs more where its jobs run than this package.
-
-    Attributes
-    ----------
-    check_command : list of str
-        Words of a command that fails where the treatment cannot run, and says why in its last line. It is run
-        before anything is sent, in any directory.
-    """
-
-    @property
-    def check_command(self) -> list[str]:
-        """Check that it can run."""
-
-
-@runtime_checkable
-class MakesOutputsThere(Protocol):
-    """A treatment whose files for people are made where the jobs run."""
-
-    def output_command(self, result: str, archive: str) -> list[str] | None:
-        """Return what makes a tar archive of the merged result; None if they are not wanted."""
-
-
-@runtime_checkable
-class ReadsResults(Protocol):
-    """A treatment whose results are no pickles that anybody may just load."""
-
-    def read_results(self, path: str | os.PathLike[str]) -> list[Any]:
-        """Return the merged results of a file."""
-
-
-@runtime_checkable
-class KnowsSizes(Protocol):
-    """A treatment that knows how big its regions are: so much memory is asked for, and errors tell it."""
-
-    def roi_shapes(self) -> list[tuple[int, int]]:
-        """Return how many scans and voxels each region has, in the order of `dump_roi_datasets`."""
-
-
-@runtime_checkable
-class ChecksItself(Protocol):
-    """A treatment that can tell, before anything is sent, that it could not succeed."""
-
-    def check_analysis(self) -> None:
-        """Raise what is wrong with the data or the model, wherever the results go."""
-
-
-@runtime_checkable
-class LabelsResults(Protocol):
-    """A treatment that knows which analysis its results are of, and where it writes files for people.
-
-    Attributes
-    ----------
-    output_dir : str
-        The directory of these files.
-    """
-
-    output_dir: str
-
-    def check_outputs(self) -> None:
-        """Raise what is wrong with that directory."""
-
-    def identity(self) -> dict[str, Any]:
-        """Return what the results depend on, so that it can be written as JSON."""
-
-
-@runtime_checkable
-class MakesOutputs(Protocol):
-    """A treatment that writes files for people of its results."""
-
-    def output(self, results: list[Any]) -> object:
-        """Write them."""
-
-
-def analyser_travels(treatment: Treatment) -> bool:
-    """Return whether the analyser goes with the tasks, and no command of the treatment's own reads it."""
-    return isinstance(treatment, EstimatesItself) and not isinstance(treatment, NamesCommands)
-
-
 @dataclass(frozen=True)
 class JobSpan:
     """When something ran, in seconds since the epoch, and where."""
@@ -193,14 +71,174 @@ class JobSpan:
     host: str
 
 
-@runtime_checkable
-class ShowsTimeline(Protocol):
-    """A treatment that shows people when its jobs ran.
+class JobTreatment:
+    """A treatment with all that jobs may ask of it: derive yours from this class to offer more than pyhrf's do.
+
+    The five methods of `Treatment` have to be written; everything below has a default. A treatment of another
+    class may have any of these methods, too, and lacks what it does not have.
 
     Attributes
     ----------
-    timeline : list of JobSpan
-        Set before `output` is called.
+    result_dump_file : str or None
+        See `Treatment`.
+    keeps_names : bool
+        Whether the data files have to keep their names where the jobs run. Set it to False with a
+        `replace_data_files` of your own: then the names of files in different directories may be equal.
+    timeline : sequence of JobSpan
+        When the jobs ran; set before `output` is called.
     """
 
-    timeline: list[JobSpan]
+    result_dump_file: str | None = None
+    keeps_names = True
+    timeline: Sequence[JobSpan] = ()
+
+    def dump_roi_datasets(
+        self, dry: bool = False, output_dir: str | None = None
+    ) -> tuple[list[str], list[int]]:
+        """Split the data into regions; see `Treatment`."""
+        raise NotImplementedError
+
+    def get_data_files(self) -> list[str]:
+        """Return the files that the analysis reads."""
+        raise NotImplementedError
+
+    def replace_data_dir(self, d: str) -> None:
+        """Look for all data files in another directory, under their own names."""
+        raise NotImplementedError
+
+    def set_init_param(self, name: str, value: Any) -> None:
+        """Change a parameter of the treatment's constructor."""
+        raise NotImplementedError
+
+    def replace_data_files(self, paths: Mapping[str, str]) -> None:  # noqa: ARG002
+        """Read other files: for each of `get_data_files`, the path that takes its place.
+
+        By default, all of them are looked for in the working directory.
+        """
+        self.replace_data_dir("./")
+
+    def to_xml(self) -> str:
+        """Return a text from which the commands build the treatment again.
+
+        Raises
+        ------
+        NotShippableError
+            By default.
+        """
+        raise NotShippableError(
+            f"a {type(self).__name__} cannot be written: it has no method to_xml() that returns a text"
+        )
+
+    @property
+    def split_command(self) -> list[str]:
+        """The words of the command that writes the regions."""
+        return ["pyhrf_split_roidata"]
+
+    @property
+    def estimation_command(self) -> list[str]:
+        """The words of the command that analyses a region."""
+        return ["pyhrf_jde_estim"]
+
+    @property
+    def check_command(self) -> list[str]:
+        """The words of a command that fails, with the reason in its last line, where the treatment cannot run.
+
+        It is run before anything is sent, in any directory. By default, there is none.
+        """
+        return []
+
+    def region_estimator(self) -> Estimator | None:
+        """Return a function that analyses the region of a file, or None if a command does that.
+
+        The function leaves its result beside the file, and raises if it fails. It is pickled by value, so that
+        it may be of a script, and called by a worker in the directory of the treatment's files.
+        """
+        return None
+
+    def drop_analyser(self) -> None:
+        """Forget the analyser before the treatment is written, if `region_estimator` goes with the tasks."""
+
+    def output_command(self, result: str, archive: str) -> list[str] | None:  # noqa: ARG002
+        """Return a command that makes a tar archive of the merged result where the jobs run; None for none."""
+        return None
+
+    def roi_shapes(self) -> list[tuple[int, int]] | None:
+        """Return the number of scans and voxels of each region, in the order of `dump_roi_datasets`.
+
+        By these, memory is asked for, and errors give sizes. None if they are not known.
+        """
+        return None
+
+    def check_analysis(self) -> None:
+        """Raise what is wrong with the data or the model, before anything is sent."""
+
+    def check_outputs(self) -> None:
+        """Raise what is wrong with the directories that `output` writes to, before anything is sent."""
+
+    @property
+    def output_directories(self) -> list[str]:
+        """The directories that `output` writes to."""
+        return []
+
+    def identity(self) -> Mapping[str, Any] | None:
+        """Return what the results depend on, as JSON can have it; None if that is not known."""
+        return None
+
+    def read_results(self, content: bytes) -> list[Any]:
+        """Return the merged results in the content of a file; by default, it is unpickled."""
+        results: list[Any] = pickle.loads(unpacked(content))
+        return results
+
+    def output(self, results: list[Any]) -> object:
+        """Write files for people of the results, ``(region, found, report)`` of each region."""
+
+
+class _Adapted(JobTreatment):
+    """A treatment of another class: whatever it lacks has its default."""
+
+    def __init__(self, treatment: Treatment) -> None:
+        self._treatment = treatment
+        self.keeps_names = not hasattr(treatment, "replace_data_files")
+
+    def __getattribute__(self, name: str) -> Any:
+        if not name.startswith("_"):
+            with suppress(AttributeError):
+                return getattr(self._treatment, name)
+        return super().__getattribute__(name)
+
+    def to_xml(self) -> str:
+        """Write one of pyhrf's, in a process that has pyhrf."""
+        kind = type(self._treatment)
+        xmlio = sys.modules.get("pyhrf.xmlio")
+        if kind.__module__.startswith("pyhrf.") and xmlio is not None:
+            text: str = xmlio.to_xml(self._treatment, "fMRI_treatment")
+            return text
+        raise NotShippableError(
+            f"a {kind.__name__} cannot be written: it has no method to_xml() that returns a text"
+        )
+
+
+def as_job_treatment(treatment: Any, name: str = "treatment") -> JobTreatment:
+    """Return a treatment of any class with all that jobs may ask of it.
+
+    Parameters
+    ----------
+    treatment : Treatment
+        The treatment.
+    name : str
+        Its name in errors.
+
+    Raises
+    ------
+    TreatmentError
+        If it lacks a method of `Treatment`.
+    """
+    if isinstance(treatment, JobTreatment):
+        return treatment
+    if isinstance(treatment, Treatment):
+        return _Adapted(treatment)
+    missing = [m for m in dir(Treatment) if not m.startswith("_") and not hasattr(treatment, m)]
+    raise TreatmentError(
+        f"treatment {name!r} is a {type(treatment).__name__} without {', '.join(missing)}: see "
+        "pyhrf_parallel.treatments.Treatment"
+    )

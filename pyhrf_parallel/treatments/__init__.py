@@ -11,7 +11,7 @@ from pyhrf_parallel.lazy import attributes
 
 TYPE_CHECKING = bool()  # noqa: UP018  (False, and editors do not look at what that leaves out)
 if TYPE_CHECKING:
-    from pyhrf_parallel.treatment_jobs.treatment import Treatment
+    from pyhrf_parallel.treatment_jobs.treatment import JobTreatment, Treatment
     from pyhrf_parallel.treatments.analysers import FIRAnalyser, GLMAnalyser
     from pyhrf_parallel.treatments.fmri_data import FmriData
     from pyhrf_parallel.treatments.region_data import Estimates, ROIData
@@ -22,6 +22,7 @@ __all__ = [
     "FIRAnalyser",
     "FmriData",
     "GLMAnalyser",
+    "JobTreatment",
     "ROIData",
     "ROITreatment",
     "Treatment",
@@ -35,6 +36,7 @@ if not TYPE_CHECKING:  # to type checkers, any other name is an error
             "FIRAnalyser": "treatments.analysers",
             "FmriData": "treatments.fmri_data",
             "GLMAnalyser": "treatments.analysers",
+            "JobTreatment": "treatment_jobs.treatment",
             "ROIData": "treatments.region_data",
             "ROITreatment": "treatments.roi_treatment",
             "Treatment": "treatment_jobs.treatment",

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from pyhrf_parallel.account import user_name
-from pyhrf_parallel.treatment_jobs.failures import OK, last_line
 from pyhrf_parallel.treatment_jobs.ledger import Note, write
+from pyhrf_parallel.treatment_jobs.region_files import OK, last_line
 from pyhrf_parallel.treatment_jobs.treatment import JobSpan
 from pyhrf_parallel.treatments.fmri_data import FmriData
 from pyhrf_parallel.treatments.images import Array

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pyhrf_parallel.compressing import packed
 from pyhrf_parallel.errors import TreatmentError
-from pyhrf_parallel.treatment_jobs.failures import OK
 from pyhrf_parallel.treatment_jobs.ledger import PROVENANCE, Ledger, result_ledger, write
 from pyhrf_parallel.treatment_jobs.read_results import load_results
+from pyhrf_parallel.treatment_jobs.region_files import OK
 from pyhrf_parallel.treatment_jobs.treatment import JobSpan
 from pyhrf_parallel.treatments.fmri_data import FmriData
 from pyhrf_parallel.treatments.provenance import Identity, differences, identify

@@ -12,8 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from pyhrf_parallel.errors import ArgumentError, TreatmentError
 from pyhrf_parallel.files import write_then_rename
-from pyhrf_parallel.treatment_jobs.failures import OK
-from pyhrf_parallel.treatment_jobs.region_files import PROTOCOL, result_path
+from pyhrf_parallel.treatment_jobs.region_files import OK, PROTOCOL, failed_result, result_path
 from pyhrf_parallel.treatments.fmri_data import FmriData
 from pyhrf_parallel.treatments.pickling import dumps
 from pyhrf_parallel.treatments.region_data import Estimates, ROIData, checked
@@ -83,9 +82,9 @@ def _attempt(analyser: Analyser, roi: ROIData) -> tuple[Result, Exception | None
     except SystemExit as error:
         failure = TreatmentError(f"the analysis has called sys.exit({error.code!r})")
         report = f"{traceback.format_exc()}{type(failure).__name__}: {failure}"
-        return (roi.without_signals(), None, report), failure
+        return failed_result(roi.without_signals(), report), failure
     except Exception as error:
-        return (roi.without_signals(), None, traceback.format_exc()), error
+        return failed_result(roi.without_signals(), traceback.format_exc()), error
     return (roi.without_signals(), found, OK), None
 
 
@@ -146,7 +145,7 @@ def _or_failed(result: Result) -> Result:
         dumps(result, PROTOCOL)
     except Exception as error:
         reason = f"its result cannot be pickled: {type(error).__name__}: {error}"
-        return result[0], None, reason.partition("\n")[0]
+        return failed_result(result[0], reason.partition("\n")[0])
     return result
 
 

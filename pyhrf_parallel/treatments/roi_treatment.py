@@ -13,13 +13,11 @@ from pyhrf_parallel.backends import check_mode
 from pyhrf_parallel.configuration import ConfigSource
 from pyhrf_parallel.errors import NotShippableError, TreatmentError
 from pyhrf_parallel.files import write_then_rename
-from pyhrf_parallel.treatment_jobs.failures import Failure, as_error, tell
-from pyhrf_parallel.treatment_jobs.graph import RESULT
 from pyhrf_parallel.treatment_jobs.ledger import result_ledger
-from pyhrf_parallel.treatment_jobs.outcome import raise_failures
-from pyhrf_parallel.treatment_jobs.region_files import PROTOCOL, data_name, read_outline
-from pyhrf_parallel.treatment_jobs.submit import finish, submit_treatments
-from pyhrf_parallel.treatment_jobs.treatment import JobSpan
+from pyhrf_parallel.treatment_jobs.outcome import TaskFailure, as_error, raise_failures, tell
+from pyhrf_parallel.treatment_jobs.region_files import PROTOCOL, RESULT, data_name, read_outline
+from pyhrf_parallel.treatment_jobs.submit import submit_treatments
+from pyhrf_parallel.treatment_jobs.treatment import JobTreatment
 from pyhrf_parallel.treatment_jobs.treatment_run import TreatmentRun
 from pyhrf_parallel.treatments.fmri_data import FmriData
 from pyhrf_parallel.treatments.provenance import Identity, identify
@@ -41,7 +39,7 @@ from pyhrf_parallel.treatments.xml import from_xml, to_xml
 _PARAMETERS = ("fmri_data", "analyser", "output_dir", "make_outputs", "result_dump_file")
 
 
-class ROITreatment:
+class ROITreatment(JobTreatment):
     """One subject's analysis, which can be spread over processes and machines by region.
 
     Parameters
@@ -69,6 +67,8 @@ class ROITreatment:
     >>> results = treatment.run('local')  # doctest: +SKIP
     """
 
+    keeps_names = False
+
     def __init__(
         self,
         fmri_data: FmriData,
@@ -84,8 +84,6 @@ class ROITreatment:
         self.output_dir = os.path.abspath(output_dir)  # noqa: PTH100
         self.make_outputs = make_outputs
         self.result_dump_file = None if result_dump_file is None else os.fspath(result_dump_file)
-        #: When the jobs of a run on a cluster ran, for the report.
-        self.timeline: list[JobSpan] = []
         # Of a part: the whole treatment, and the results that it has already.
         self._whole_treatment: ROITreatment | None = None
         self._kept: dict[int, Result] = {}
@@ -174,9 +172,23 @@ class ROITreatment:
         """Read other files: for each of `get_data_files`, the path that takes its place."""
         self.fmri_data = self.fmri_data.renamed(paths)
 
+    @property
+    def output_directories(self) -> list[str]:
+        """The directory of images, tables and provenance."""
+        return [self.output_dir]
+
     def roi_shapes(self) -> list[tuple[int, int]]:
         """Return how many scans and voxels each region has, the biggest first."""
         return self.fmri_data.roi_shapes
+
+    @property
+    def estimation_command(self) -> list[str]:
+        """The command that analyses a region, by the analyser in the XML."""
+        return ["pyhrf_roi_estim"]
+
+    def drop_analyser(self) -> None:
+        """Forget the analyser: the split can do without."""
+        self.set_init_param("analyser", None)
 
     def region_estimator(self) -> EstimateFile:
         """Return what analyses the region of a file, and leaves its result beside it."""
@@ -252,7 +264,7 @@ class ROITreatment:
         self.check()
         kept = self._place().load_kept(self.fmri_data, self.analyser) if retry_failed else {}
         wanted = [roi_id for roi_id in self.fmri_data.roi_ids if roi_id not in kept]
-        failed: list[Failure] = []
+        failed: list[TaskFailure] = []
         found: dict[int, Result] = {}
         hint = "run(retry_failed=True) analyses the failed regions only"
         if mode == "remote_cluster" and wanted:
@@ -273,7 +285,7 @@ class ROITreatment:
         results, _ = self._write(results)
         told = {failure.roi_id for failure in failed}
         failed += [
-            Failure.of_report(roi.roi_id, roi.n_voxels, report)
+            TaskFailure.of_report(roi.roi_id, roi.n_voxels, report)
             for roi, _, report in failures(results)
             if roi.roi_id not in told
         ]
@@ -346,19 +358,20 @@ class ROITreatment:
         name = Path(self.output_dir).name or "treatment"
         places = {name: self.result_path.parent}
         # Fetched: whoever waits or collects writes the outputs of it, and may want to retry.
-        return submit_treatments(
+        run: TreatmentRun = submit_treatments(
             {name: self}, places, label="regions", result_transfer="sftp", **options
         )
+        return run
 
-    def _run_jobs(self, **options: Any) -> tuple[dict[int, Result], list[Failure], str]:
+    def _run_jobs(self, **options: Any) -> tuple[dict[int, Result], list[TaskFailure], str]:
         with self._submit(**options) as run:
-            (collected,) = finish(run).values()
-        if collected.problem:
-            raise_failures([collected])
-        self.timeline = collected.timeline
-        results = zip(self.fmri_data.roi_ids, collected.results, strict=True)
+            (outcome,) = run.finish().values()
+        if outcome.problem:
+            raise_failures([outcome])
+        self.timeline = outcome.timeline
+        results = zip(self.fmri_data.roi_ids, outcome.results, strict=True)
         found = {roi_id: self._whole(roi_id, result) for roi_id, result in results}
-        return found, collected.failures, collected.how_to_go_on
+        return found, outcome.failures, outcome.how_to_go_on
 
     def _whole(self, roi_id: int, result: Any) -> Result:
         """Return a result with its region: one that was lost does not know it."""

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from pyhrf_parallel import TreatmentError, load_results, run_soma_workflow
+from pyhrf_parallel import TreatmentError, load_results, submit_treatments
 from pyhrf_parallel.commands.cli import run as run_command
 from pyhrf_parallel.pyhrf27 import PyhrfTreatment
 from tests.cluster.one_node import OneNode
 from tests.pyhrf27.conftest import crashing, python27, vem, xml_files  # noqa: F401
-from tests.treatment_jobs.conftest import clean, kept
+from tests.treatment_jobs.conftest import clean, finish, kept
 
 pytestmark = [
     pytest.mark.usefixtures("configured"),
@@ -93,10 +93,11 @@ def test_a_region_that_crashes_and_a_result_sent_back(
     place.mkdir()
     place.chmod(0o777)
     with pytest.raises(TreatmentError, match="region 1 ") as caught:
-        run_soma_workflow(
-            {"one": treatment}, None, None, "onenode", "onenode", None, None, {"one": place}, "JDE", True,
-            result_transfer="scp", local_host=address, local_user=cluster.user,
+        run = submit_treatments(
+            {"one": treatment}, {"one": place}, label="JDE", result_transfer="scp", local_host=address,
+            local_user=cluster.user,
         )  # fmt: skip
+        finish(run, {"one": treatment})
     run_id = kept(str(caught.value))
     assert run_command(["retry", run_id]) == 0
     assert run_command(["collect", run_id]) == 1

@@ -31,7 +31,7 @@ from pyhrf_parallel.commands.cli import run as run_command
 from pyhrf_parallel.treatments import FmriData, GLMAnalyser, ROIData, ROITreatment
 from tests.cluster.one_node import OneNode, run, wait_for
 from tests.conftest import ROOT
-from tests.treatment_jobs.conftest import clean
+from tests.treatment_jobs.conftest import clean, finish
 
 pytestmark = [pytest.mark.usefixtures("configured", "imaging"), pytest.mark.cluster]
 slurm_only = pytest.mark.parametrize("scheduler", ["slurm"], indirect=True)
@@ -73,20 +73,18 @@ def two_subjects(real_data: Path, tmp_path: Path) -> dict[str, ROITreatment]:
     return found
 
 
-def run_all(treatments: dict[str, Any], out: Path, **options: Any) -> Any:
+def run_all(
+    treatments: dict[str, Any], out: Path, *, return_all: bool = False, **options: Any
+) -> Any:
     given: dict[str, Any] = {
-        "exec_cmd": None,
-        "tmp_local_dirs": None,
-        "server_id": "the cluster",
-        "remote_host": "onenode",
-        "remote_user": None,
-        "remote_pathes": None,
-        "local_result_pathes": {name: out / name for name in treatments},
-        "label_for_cluster": "LABEL",
-        "wait_ending": True,
+        "local_result_paths": {name: out / name for name in treatments},
+        "label": "LABEL",
+        "make_outputs": False,
         "result_transfer": "sftp",
     }
-    return run_soma_workflow(treatments, **(given | options))
+    return finish(
+        submit_treatments(treatments, **given | options), treatments, return_all=return_all
+    )
 
 
 class TestResults:
@@ -159,7 +157,11 @@ ROITreatment(subject(Path({str(real_data)!r})), GLMAnalyser(), {str(tmp_path / "
         place.mkdir()
         (place / "result.pck").write_text("mine")
         cluster.own(place)
-        run_all({"one": treatment}, tmp_path, remote_pathes={"one": place})
+        found = run_soma_workflow(
+            {"one": treatment}, None, None, "the cluster", "onenode", None, {"one": place},
+            {"one": tmp_path / "one"}, "LABEL", True,
+        )  # fmt: skip
+        assert [value > 0 for _, value, _ in found] == [True, True]
         assert [path.name for path in place.iterdir()] == ["result.pck"]
         shutil.rmtree(place)
 
@@ -175,7 +177,7 @@ class TestWayBack:
         place.mkdir()
         place.chmod(0o777)  # this machine's account is another one here than the cluster's
         found = run_all(
-            {"one": treatment}, tmp_path, local_result_pathes={"one": place}, result_transfer=asked,
+            {"one": treatment}, tmp_path, local_result_paths={"one": place}, result_transfer=asked,
             local_host=address, local_user=cluster.user,
         )  # fmt: skip
         assert [value > 0 for _, value, _ in found] == [True, True]
@@ -276,7 +278,7 @@ class TestWayBack:
         for number, way in enumerate(("sftp", "scp", "scp")):
             treatment = of_way(f"{way} {number}")
             run_all(
-                {"one": treatment}, tmp_path, local_result_pathes={"one": place},
+                {"one": treatment}, tmp_path, local_result_paths={"one": place},
                 result_transfer=way, local_host=address, local_user=cluster.user,
             )  # fmt: skip
         assert {*place.iterdir()} == {
@@ -357,7 +359,7 @@ class TestFaults:
         try:
             treatment = ROITreatment(subject(real_data), bulky, tmp_path / "out")
             with pytest.raises(TreatmentError, match=r"job merge_results failed") as caught:
-                run_all({"one": treatment}, tmp_path, remote_pathes={"one": disk})
+                run_all({"one": treatment}, tmp_path, remote_paths={"one": disk})
             assert "No space left on device" in str(caught.value)
             subprocess.run(["mount", "-o", "remount,size=30m", disk], check=True)
             assert run_command(["retry", "last"]) == 0
@@ -429,7 +431,7 @@ ROITreatment(subject(Path({str(real_data)!r})), GLMAnalyser(), {str(tmp_path / "
         try:
             treatment = ROITreatment(subject(real_data), mean_signal, tmp_path / "out")
             with pytest.raises(ClusterError, match=r"1 MB free in .*data, with their regions, is"):
-                run_all({"one": treatment}, tmp_path, remote_pathes={"one": disk})
+                run_all({"one": treatment}, tmp_path, remote_paths={"one": disk})
         finally:
             subprocess.run(["umount", disk], check=True)
             disk.rmdir()
@@ -444,7 +446,6 @@ def test_jobs_for_a_workflow_of_ones_own(real_data: Path, tmp_path: Path, cluste
     cluster.own(place)
     split, jobs, _, _ = prepare_treatment_jobs(
         treatment, tmp_path, tmp_path, "me", "laptop", "onenode", None, str(place), "LABEL",
-        exec_cmd="pyhrf_roi_estim",
     )  # fmt: skip
     binaries = cluster.python.parent
     for job in (split, *jobs[:3]):

@@ -12,14 +12,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from pyhrf_parallel import TreatmentError, load_results, run_soma_workflow
+from pyhrf_parallel import TreatmentError, load_results, submit_treatments
 from pyhrf_parallel.commands.cli import run as run_command
 from pyhrf_parallel.commands.finding import find
 from pyhrf_parallel.configuration import Configuration, load_configuration
 from pyhrf_parallel.pyhrf27 import PyhrfTreatment
-from pyhrf_parallel.treatment_jobs.subject import stage
+from pyhrf_parallel.treatment_jobs.subject import Subject
 from tests.pyhrf27.conftest import write_config
-from tests.treatment_jobs.conftest import clean, kept
+from tests.treatment_jobs.conftest import clean, finish, kept
 
 pytestmark = [pytest.mark.pyhrf27, pytest.mark.timeout(900)]  # it may have to be built
 
@@ -60,9 +60,8 @@ def by_pyhrf(config: Path, output: Path, python27: Path) -> None:
 
 def as_jobs(treatments: dict[str, PyhrfTreatment], out: Path) -> dict[str, list[object]]:
     paths = {name: out / name for name in treatments}
-    found: dict[str, list[object]] = run_soma_workflow(
-        treatments, None, None, None, None, None, None, paths, "JDE", True, return_all=True
-    )
+    run = submit_treatments(treatments, paths, label="JDE", config={})
+    found: dict[str, list[object]] = finish(run, treatments, return_all=True)
     return found
 
 
@@ -327,7 +326,7 @@ def test_odd_images_have_the_regions_that_pyhrf_finds(
     treatment = PyhrfTreatment.from_xml(tmp_path / "odd.xml", python27)
     assert str(list(treatment.roi_sizes.items())) == done.stdout.splitlines()[-1]
     if odd == "two files":
-        names = stage("one", treatment, None).inputs
+        names = Subject.of("one", treatment).inputs
         assert {"bold.hdr", "bold.img", "mask.hdr", "mask.img"} <= names.keys()
 
 

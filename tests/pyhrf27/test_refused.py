@@ -16,7 +16,7 @@ from pyhrf_parallel import TreatmentDataError, TreatmentError, submit_treatments
 from pyhrf_parallel.commands.cli import run as run_command
 from pyhrf_parallel.pyhrf27 import PyhrfTreatment, allowed, names, xml_tree
 from pyhrf_parallel.pyhrf27.pyhrf_treatment import CHECK_SCRIPT
-from pyhrf_parallel.treatment_jobs.subject import stage
+from pyhrf_parallel.treatment_jobs.subject import Subject
 from tests.conftest import missing
 
 STR, ANALYSER = "c__builtin__##str##p0##.", "cpyhrf.ui.vb_jde_analyser##JDEVEMAnalyser##p0##."
@@ -167,7 +167,7 @@ def test_the_header_of_an_image(
     old = str(real_data / "subj0_parcellation.nii.gz")
     vem.write_text(vem.read_text().replace(old, str(tmp_path / "mask.nii")))
     with pytest.raises(TreatmentDataError, match=rf"the header of .*mask\.nii has XML .*{told}"):
-        stage("one", PyhrfTreatment.from_xml(vem), None)
+        Subject.of("one", PyhrfTreatment.from_xml(vem))
 
 
 def test_a_header_that_pyhrf_has_written(vem: Path, real_data: Path, tmp_path: Path) -> None:
@@ -199,13 +199,13 @@ def test_what_pyhrf_cannot_read(vem: Path) -> None:
     start = text.index(">", text.index("<output_dir")) + 1
     stop = text.index("</output_dir>")
     vem.write_text(f"{text[:start]}/données{text[stop:]}", encoding="utf-8")
-    sent = xml_tree.parse(stage("one", PyhrfTreatment.from_xml(vem), None).xml)
+    sent = xml_tree.parse(Subject.of("one", PyhrfTreatment.from_xml(vem)).xml)
     assert sent.findtext("output_dir") == "./"
     vem.write_text(
         text.replace("<audio ", "<fusée ").replace("</audio>", "</fusée>"), encoding="utf-8"
     )
     with pytest.raises(TreatmentDataError, match="<fusée>: pyhrf reads ASCII only"):
-        stage("one", PyhrfTreatment.from_xml(vem), None)
+        Subject.of("one", PyhrfTreatment.from_xml(vem))
 
 
 FIND = """

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pyhrf_parallel import TreatmentDataError, TreatmentError, prepare_treatment_jobs
 from pyhrf_parallel.pyhrf27 import PyhrfTreatment, xml_tree
 from pyhrf_parallel.pyhrf27.pyhrf_treatment import SCRIPTS
-from pyhrf_parallel.treatment_jobs.subject import stage
+from pyhrf_parallel.treatment_jobs.subject import Subject
 from tests.pyhrf27.conftest import write_config
 
 PICKLED = {
@@ -78,12 +78,17 @@ def test_relative_paths_are_those_of_the_file(
 def test_what_is_sent(vem: Path) -> None:
     treatment = PyhrfTreatment.from_xml(vem, python="/opt/py27/bin/python")
     before = treatment.to_xml()
-    staged = stage("one", treatment, None)
+    subject = Subject.of("one", treatment)
     assert treatment.to_xml() == before
-    assert staged.split == ["/opt/py27/bin/python", "split_roidata.py"]
-    assert staged.estimate == ["/opt/py27/bin/pyhrf_jde_estim"]
-    assert staged.output[1:] == ["make_outputs.py", "treatment.xml", "result.pck", "outputs.tar"]
-    sent = xml_tree.parse(staged.xml)
+    assert subject.commands.split == ["/opt/py27/bin/python", "split_roidata.py"]
+    assert subject.commands.estimate == ["/opt/py27/bin/pyhrf_jde_estim"]
+    assert subject.commands.output[1:] == [
+        "make_outputs.py",
+        "treatment.xml",
+        "result.pck",
+        "outputs.tar",
+    ]
+    sent = xml_tree.parse(subject.xml)
     assert [e.text for _, e in xml_tree.texts(sent.find("fmri_data"))] == [  # type: ignore[arg-type]
         "./subj0_parcellation.nii.gz", "./subj0_bold_session0.nii.gz",
     ]  # fmt: skip
@@ -94,18 +99,18 @@ def test_names_that_python_2_cannot_write(vem: Path, real_data: Path, tmp_path: 
     for name in ("subj0_parcellation.nii.gz", "subj0_bold_session0.nii.gz"):
         (tmp_path / f"ü {name}").symlink_to(real_data / name)
         vem.write_text(vem.read_text().replace(str(real_data / name), str(tmp_path / f"ü {name}")))
-    staged = stage("one", PyhrfTreatment.from_xml(vem), None)
-    assert list(staged.inputs)[0] == "_ subj0_parcellation.nii.gz"  # noqa: RUF015
-    assert "./_ subj0_parcellation.nii.gz" in staged.xml
+    subject = Subject.of("one", PyhrfTreatment.from_xml(vem))
+    assert list(subject.inputs)[0] == "_ subj0_parcellation.nii.gz"  # noqa: RUF015
+    assert "./_ subj0_parcellation.nii.gz" in subject.xml
 
 
 def test_outputs_are_made_where_nothing_is_said(vem: Path) -> None:
     text = vem.read_text()
     start, stop = text.index("<make_outputs"), text.index("</make_outputs>")
     vem.write_text(text[:start] + text[stop + len("</make_outputs>") :])
-    staged = stage("one", PyhrfTreatment.from_xml(vem), None)
-    assert staged.output
-    sent = xml_tree.parse(staged.xml).find("make_outputs")
+    subject = Subject.of("one", PyhrfTreatment.from_xml(vem))
+    assert subject.commands.output
+    sent = xml_tree.parse(subject.xml).find("make_outputs")
     assert sent is not None
     assert xml_tree.value(sent) is False
 
@@ -169,7 +174,7 @@ def test_a_file_that_is_missing(missing: str, vem: Path) -> None:
     """Without its mask, pyhrf would compute another one, and say nothing."""
     vem.write_text(vem.read_text().replace(f"subj0_{missing}", "gone"))
     with pytest.raises(TreatmentDataError, match=r"there is no file .*gone\.nii\.gz"):
-        stage("one", PyhrfTreatment.from_xml(vem), None)
+        Subject.of("one", PyhrfTreatment.from_xml(vem))
 
 
 def test_a_simulation(vem: Path) -> None:
@@ -206,7 +211,7 @@ def test_elements_in_elements(vem: Path) -> None:
         nested = opening * depth + "</x>" * depth
         vem.write_text(text.replace("<analyser", nested + "<analyser"))
         if depth == 50:
-            stage("one", PyhrfTreatment.from_xml(vem), None)
+            Subject.of("one", PyhrfTreatment.from_xml(vem))
             continue
         with pytest.raises(TreatmentDataError, match="not nested deeper than 100"):
             PyhrfTreatment.from_xml(vem)
@@ -224,7 +229,7 @@ def test_damaged_xml_is_refused_or_read(vem: Path, data: st.DataObject) -> None:
     path = vem.with_name("damaged.xml")
     path.write_text(damaged, encoding="utf-8", errors="surrogatepass")
     try:
-        stage("one", PyhrfTreatment.from_xml(path), None)
+        Subject.of("one", PyhrfTreatment.from_xml(path))
     except (TreatmentDataError, TreatmentError):
         pass
     except ValueError as error:

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from docs.examples.own_treatment import TableTreatment
-from pyhrf_parallel import run_soma_workflow
+from pyhrf_parallel import TreatmentRun, submit_treatments
 from pyhrf_parallel.commands.cli import run as run_command
+from pyhrf_parallel.treatment_jobs.graph import TreatmentPreview
+from pyhrf_parallel.treatment_jobs.outcome import raise_failures
 from tests.conftest import ROOT
 
 SCRIPT = ROOT / "docs" / "examples" / "own_treatment.py"
@@ -64,19 +66,33 @@ def means(results: list[Any]) -> list[float]:
     return [found["mean"] for _, found, _ in results]
 
 
-def run_here(treatments: dict[str, Any], results: Path, **options: Any) -> Any:
-    """Run treatments of tables on this machine, and wait."""
+def run_here(
+    treatments: dict[str, Any], results: Path, *, return_all: bool = False, on_error: str = "raise", **options: Any
+) -> Any:  # fmt: skip
+    """Run treatments of tables on this machine, wait, and return the results of the last one."""
     given: dict[str, Any] = {
-        "exec_cmd": ESTIMATE,
-        "split_cmd": SPLIT,
-        "wait_ending": True,
-    } | options
-    positional = {
-        "tmp_local_dirs": None, "server_id": None, "remote_host": None, "remote_user": None,
-        "remote_pathes": None, "local_result_pathes": {name: results / name for name in treatments},
-        "label_for_cluster": "LABEL",
+        "local_result_paths": {name: results / name for name in treatments},
+        "exec_cmd": ESTIMATE, "split_cmd": SPLIT, "label": "LABEL", "make_outputs": False,
     }  # fmt: skip
-    return run_soma_workflow(treatments, **(positional | given))
+    submitted: TreatmentRun | TreatmentPreview = submit_treatments(treatments, **given | options)
+    return (
+        submitted
+        if isinstance(submitted, TreatmentPreview)
+        else finish(submitted, treatments, return_all=return_all, on_error=on_error)
+    )
+
+
+def finish(
+    run: TreatmentRun, treatments: dict[str, Any], *, return_all: bool = False, on_error: str = "raise"
+) -> Any:  # fmt: skip
+    """Wait for a run, and return the results of its last treatment, or of all."""
+    with run:
+        outcomes = run.finish(keep_failed=on_error == "raise")
+    for name, outcome in outcomes.items():
+        outcome.write_outputs(treatments[name])
+    raise_failures(outcomes.values(), only_problems=on_error == "return")
+    found = {name: outcome.results for name, outcome in outcomes.items()}
+    return found if return_all else list(found.values())[-1]
 
 
 def script(path: Path, body: str) -> list[str]:

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from pyhrf_parallel import (
+    ConfigurationError,
     TransferError,
     TreatmentError,
     TreatmentRun,
@@ -159,7 +160,7 @@ if number == 3:
             run_here({"one": table(tmp_path)}, tmp_path / "out", exec_cmd=command)
         run_id = kept(str(caught.value))
         with TreatmentRun.load(run_id) as run:
-            Path(run.subjects[0].place, "result.pck").rmdir()
+            Path(run.subjects[0].directory, "result.pck").rmdir()
         assert run_command(["retry", run_id]) == 0
         assert run_command(["collect", run_id]) == 0
         assert "cleaned" in capsys.readouterr().out
@@ -398,13 +399,15 @@ class TestKeeping:
         treatment.result_dump_file = "signals.csv"
         before = (tmp_path / "signals.csv").read_bytes()
         with pytest.raises(TreatmentError, match=r"replace .*signals\.csv, which is analysed"):
-            run_here({"one": treatment}, tmp_path, local_result_pathes={"one": tmp_path})
+            run_here({"one": treatment}, tmp_path, local_result_paths={"one": tmp_path})
         assert (tmp_path / "signals.csv").read_bytes() == before
 
     def test_nothing_to_run_again(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         treatments, paths = {"one": table(tmp_path)}, {"one": tmp_path / "out"}
         with submit_treatments(treatments, paths, exec_cmd=ESTIMATE, split_cmd=SPLIT) as run:
             run.results()
+            with pytest.raises(ConfigurationError, match="on_error"):
+                run.results(on_error="ignore")
             assert run_command(["retry", run.run_id]) == 1
             assert f"nothing of run {run.run_id} has failed" in capsys.readouterr().err
             run.clean()
@@ -479,7 +482,7 @@ class TestKeeping:
         treatments = {"a": table(tmp_path / "a"), "b": table(tmp_path / "b")}
         paths = dict.fromkeys(treatments, tmp_path / "out")
         with pytest.raises(TreatmentError, match="would write the same result"):
-            run_here(treatments, tmp_path / "out", local_result_pathes=paths)
+            run_here(treatments, tmp_path / "out", local_result_paths=paths)
 
     def test_no_result_at_all_is_told_in_any_case(self, tmp_path: Path) -> None:
         with pytest.raises(TreatmentError, match="roi_split failed"):

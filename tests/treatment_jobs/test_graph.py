@@ -1,4 +1,4 @@
-"""The documented graph, made of a description alone."""
+"""The documented graph, made of a subject alone."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from dataclasses import replace
 
 import pytest
 
-from pyhrf_parallel.treatment_jobs.graph import Description, JobGraph, build_graph
+from pyhrf_parallel.treatment_jobs.graph import JobGraph, build_graph
+from pyhrf_parallel.treatment_jobs.subject import Subject
 
 
-def described(regions: int, **changes: object) -> Description:
+def described(regions: int, **changes: object) -> Subject:
     files = {label: f"roidata_{label:04d}.pck" for label in range(regions, 0, -1)}
-    what = Description(
-        "LABEL", files, "/scratch/me", ["pyhrf_jde_estim"], inputs=["bold.nii"],
-        send_to=("me@laptop", "/results/result.pck"),
+    subject = Subject(
+        "one", "LABEL", files, "/scratch/me", inputs={"bold.nii": "/data/bold.nii"},
+        send_to="me@laptop", result_path="/results/result.pck",
     )  # fmt: skip
-    return replace(what, **changes)  # type: ignore[arg-type]
+    return replace(subject, **changes)  # type: ignore[arg-type]
 
 
 def names(graph: JobGraph) -> list[str]:
@@ -67,7 +68,7 @@ def test_edges() -> None:
 
 
 def test_a_result_that_is_fetched_needs_neither_scp_nor_a_clean_up_by_a_job() -> None:
-    assert names(build_graph(described(1, send_to=None))) == [
+    assert names(build_graph(described(1, send_to=""))) == [
         "roi_split", "jde_r0001", "merge_results",
     ]  # fmt: skip
 
@@ -82,9 +83,9 @@ def test_drawing(regions: int) -> None:
 
 def test_ten_thousand_regions_take_time_in_proportion() -> None:
     def seconds(regions: int) -> float:
-        what = described(regions)
+        subject = described(regions)
         began = time.process_time()
-        graph = build_graph(what)
+        graph = build_graph(subject)
         assert len(graph.jobs) == regions + 4
         assert len(graph.dependencies) == 2 * regions + 2
         return time.process_time() - began

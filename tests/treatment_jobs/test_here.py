@@ -59,8 +59,13 @@ class TestResults:
             (tmp_path / name).mkdir()
         (tmp_path / "full" / "mine").write_text("mine")
         treatments = {"empty": table(tmp_path / "a", 2), "full": table(tmp_path / "b", 2)}
+        for treatment in treatments.values():
+            treatment.split_command = SPLIT  # type: ignore[attr-defined]
         temporary = {name: tmp_path / name for name in treatments}
-        found = run_here(treatments, tmp_path / "out", wait_ending=False, tmp_local_dirs=temporary)
+        results = {name: tmp_path / "out" / name for name in treatments}
+        found = run_soma_workflow(
+            treatments, ESTIMATE, temporary, None, None, None, None, results, "LABEL"
+        )
         assert found == []
         assert not (tmp_path / "empty").exists()
         assert (tmp_path / "full" / "mine").read_text() == "mine"
@@ -85,7 +90,7 @@ class TestResults:
         place = tmp_path / "scratch; touch x `y` $HOME"
         place.mkdir()
         (place / "result.pck").write_text("mine")
-        run_here({"one": table(tmp_path, 2)}, tmp_path / "out", remote_pathes={"one": place})
+        run_here({"one": table(tmp_path, 2)}, tmp_path / "out", remote_paths={"one": place})
         assert files(place) == ["result.pck"]
         assert (place / "result.pck").read_text() == "mine"
 
@@ -94,12 +99,12 @@ class TestResults:
             place = Path(way, "shared")
             place.mkdir()
             place.chmod(0o777)
-            run_here({"one": table(tmp_path)}, tmp_path / "out", remote_pathes={"one": place})
+            run_here({"one": table(tmp_path)}, tmp_path / "out", remote_paths={"one": place})
             Path(way).chmod(0o755)
             with pytest.raises(Exception, match=r"others than this account may write to .*shared"):
-                run_here({"one": table(tmp_path)}, tmp_path / "out", remote_pathes={"one": place})
+                run_here({"one": table(tmp_path)}, tmp_path / "out", remote_paths={"one": place})
             place.chmod(0o1777)
-            run_here({"one": table(tmp_path)}, tmp_path / "out", remote_pathes={"one": place})
+            run_here({"one": table(tmp_path)}, tmp_path / "out", remote_paths={"one": place})
             assert list(place.iterdir()) == []
 
     def test_hostile_names(self, tmp_path: Path) -> None:
@@ -144,9 +149,11 @@ class TestBeforehand:
         place, out, temporary = (tmp_path / name for name in ("place", "out", "tmp"))
         for directory in (place, out, temporary):
             directory.mkdir()
+        treatment = table(tmp_path, 2)
+        treatment.split_command = SPLIT  # type: ignore[attr-defined]
+        treatment.estimation_command = ESTIMATE  # type: ignore[attr-defined]
         split, jobs, dependencies, group = prepare_treatment_jobs(
-            table(tmp_path, 2), temporary, out, "me", "laptop", None, None, str(place), "LABEL",
-            exec_cmd=ESTIMATE,
+            treatment, temporary, out, "me", "laptop", None, None, str(place), "LABEL",
         )  # fmt: skip
         assert list(temporary.iterdir()) == []
         assert files(place) == ["signals.csv", "treatment.xml"]
@@ -164,7 +171,6 @@ class TestBeforehand:
             ("jde_r0002", "merge_results"), ("merge_results", "scp_result"), ("scp_result", "clean_files"),
         }  # fmt: skip
         # Run in their order, as they are: the words are right, and so is the place.
-        split.command[:1] = SPLIT
         jobs[2].command[0] = str(Path(sys.executable).with_name("pyhrf_pack_results"))
         for job in (split, *jobs[:3]):
             subprocess.run(
@@ -197,9 +203,11 @@ class TestBeforehand:
 
 
 def test_the_positional_arguments_are_the_originals(tmp_path: Path) -> None:
+    treatment = table(tmp_path, 1)
+    treatment.split_command = SPLIT  # type: ignore[attr-defined]
     found = run_soma_workflow(
-        {"one": table(tmp_path, 1)}, ESTIMATE, {"one": tmp_path / "tmp"}, None, None, None, {"one": tmp_path},
-        {"one": tmp_path / "out"}, "LABEL", True, split_cmd=SPLIT,
+        {"one": treatment}, ESTIMATE, {"one": tmp_path / "tmp"}, None, None, None, {"one": tmp_path},
+        {"one": tmp_path / "out"}, "LABEL", True,
     )  # fmt: skip
     assert means(found) == [1]
 

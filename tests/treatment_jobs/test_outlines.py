@@ -13,8 +13,7 @@ import pandas as pd
 import pytest
 
 from pyhrf_parallel import TreatmentError
-from pyhrf_parallel.treatment_jobs.failures import crash_report
-from pyhrf_parallel.treatment_jobs.region_files import read_outline
+from pyhrf_parallel.treatment_jobs.region_files import crash_report, read_outline
 
 
 class Found(dict[str, int]):

@@ -23,26 +23,31 @@ from pyhrf_parallel import (
     submit_treatments,
 )
 from pyhrf_parallel.commands.cli import run as run_command
-from pyhrf_parallel.treatment_jobs.subject import stage
+from pyhrf_parallel.treatment_jobs.subject import Subject
+from pyhrf_parallel.treatment_jobs.treatment import as_job_treatment
 from tests.treatment_jobs.conftest import ESTIMATE, SPLIT, run_here, table
+
+
+def of(treatment: Any, exec_cmd: str = "x") -> Subject:
+    return Subject.of("one", as_job_treatment(treatment), exec_cmd=exec_cmd)
 
 
 def test_the_callers_treatment_stays_as_it_is(tmp_path: Path) -> None:
     treatment = table(tmp_path)
     before = copy.deepcopy(vars(treatment))
-    staged = stage("one", treatment, "estimate --fast 'a b'")
+    subject = of(treatment, "estimate --fast 'a b'")
     assert vars(treatment) == before
-    assert staged.xml == "./signals.csv"
-    assert staged.inputs == {"signals.csv": tmp_path / "signals.csv"}
-    assert staged.estimate == ["estimate", "--fast", "a b"]
-    assert staged.regions == {1: "roidata_0001.pck", 2: "roidata_0002.pck", 3: "roidata_0003.pck"}
+    assert subject.xml == "./signals.csv"
+    assert subject.inputs == {"signals.csv": str(tmp_path / "signals.csv")}
+    assert subject.commands.estimate == ["estimate", "--fast", "a b"]
+    assert subject.regions == {1: "roidata_0001.pck", 2: "roidata_0002.pck", 3: "roidata_0003.pck"}
 
 
 def test_labels_of_numpy(tmp_path: Path) -> None:
     treatment = table(tmp_path)
     files, ids = treatment.dump_roi_datasets(dry=True)
     vars(treatment).update(dump_roi_datasets=lambda dry=False: (files, np.array(ids)))
-    assert [type(label) for label in stage("one", treatment, "x").regions] == [int] * 3
+    assert [type(label) for label in of(treatment).regions] == [int] * 3
 
 
 def refuse(
@@ -83,7 +88,7 @@ def test_files_of_the_same_name(tmp_path: Path, home: Path) -> None:
     refuse(treatment, home, "run-2/signals.csv and .* would be the same file", TreatmentError)
     # Named twice, it is one file.
     vars(treatment).update(get_data_files=lambda: [treatment.table, treatment.table])
-    assert len(stage("one", treatment, "x").inputs) == 1
+    assert len(of(treatment).inputs) == 1
 
 
 def test_a_file_with_a_name_of_ours(tmp_path: Path, home: Path) -> None:
@@ -137,7 +142,6 @@ def test_one_that_cannot_be_written(tmp_path: Path, home: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"on_error": "ignore"}, "on_error"),
         ({"result_transfer": "ftp"}, "result_transfer must be"),
         ({"rois_per_job": 0}, "rois_per_job must be"),
         ({"rois_per_job": True}, "rois_per_job must be"),
@@ -157,10 +161,8 @@ def test_no_treatment(home: Path) -> None:
 
 
 def test_a_treatment_without_a_path(tmp_path: Path, home: Path) -> None:
-    refuse(
-        table(tmp_path), home, "'one' has no result path", TreatmentError, local_result_pathes={}
-    )
-    refuse(table(tmp_path), home, "'one' has no remote path", TreatmentError, remote_pathes={})
+    refuse(table(tmp_path), home, "'one' has no result path", TreatmentError, local_result_paths={})
+    refuse(table(tmp_path), home, "'one' has no remote path", TreatmentError, remote_paths={})
 
 
 def test_a_result_that_could_not_be_written(tmp_path: Path, home: Path) -> None:
@@ -171,7 +173,7 @@ def test_a_result_that_could_not_be_written(tmp_path: Path, home: Path) -> None:
         home,
         "cannot be written to .*file",
         TreatmentError,
-        local_result_pathes=paths,
+        local_result_paths=paths,
     )
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -192,14 +194,14 @@ def test_the_pickle_of_a_treatment_is_private(tmp_path: Path, home: Path) -> Non
 def test_a_start_that_fails_leaves_no_directory(tmp_path: Path, home: Path) -> None:
     paths = {"one": tmp_path / "results" / "one"}
     (tmp_path / "results").mkdir()
-    run_here({"one": table(tmp_path)}, tmp_path, local_result_pathes=paths, dry_run=True)
+    run_here({"one": table(tmp_path)}, tmp_path, local_result_paths=paths, dry_run=True)
     assert list((tmp_path / "results").iterdir()) == []
     with pytest.raises(ClusterError):
         run_here(
             {"one": table(tmp_path)},
             tmp_path,
-            local_result_pathes=paths,
-            remote_pathes={"one": tmp_path / "signals.csv"},  # no directory
+            local_result_paths=paths,
+            remote_paths={"one": tmp_path / "signals.csv"},  # no directory
         )
     assert list((tmp_path / "results").iterdir()) == []
     (tmp_path / "results" / "one").mkdir()  # the user's own
@@ -207,7 +209,7 @@ def test_a_start_that_fails_leaves_no_directory(tmp_path: Path, home: Path) -> N
         run_here(
             {"one": table(tmp_path)},
             tmp_path,
-            local_result_pathes=paths,
-            remote_pathes={"one": tmp_path / "signals.csv"},
+            local_result_paths=paths,
+            remote_paths={"one": tmp_path / "signals.csv"},
         )
     assert (tmp_path / "results" / "one").is_dir()

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from pyhrf_parallel import TreatmentError, load_results, run_soma_workflow, submit_treatments
 from pyhrf_parallel.commands.cli import run as run_command
+from pyhrf_parallel.treatment_jobs.outcome import raise_failures
 from pyhrf_parallel.treatments import (
     Estimates,
     FIRAnalyser,
@@ -203,9 +204,12 @@ class TestResultsElsewhere:
         return place
 
     def run(self, treatment: ROITreatment, out: Path, **options: Any) -> list[Any]:
-        found: list[Any] = run_soma_workflow(
-            {"a": treatment}, None, None, None, None, None, None, {"a": out}, "L", True, **options
-        )
+        given = {"label": "L", "make_outputs": False, "config": {}} | options
+        with submit_treatments({"a": treatment}, {"a": out}, **given) as run:  # type: ignore[call-overload]
+            (outcome,) = run.finish().values()
+        outcome.write_outputs(treatment)
+        raise_failures([outcome])
+        found: list[Any] = outcome.results
         return found
 
     @pytest.mark.parametrize("name", ["result.pck", "result.pck.provenance.json"])
@@ -217,7 +221,7 @@ class TestResultsElsewhere:
         with pytest.raises(TreatmentError, match=rf"replace .*{name}, which is no result"):
             submit_treatments({"a": treatment}, {"a": out})
         with pytest.raises(TreatmentError, match=rf"replace .*{name}, which is no result"):
-            self.run(treatment, out, dry_run=True)
+            submit_treatments({"a": treatment}, {"a": out}, dry_run=True)
         assert content(out) == {name: b"mine"}
 
     def test_a_file_that_came_during_the_run(

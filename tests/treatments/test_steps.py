@@ -208,8 +208,8 @@ class TestXML:
         assert not path.exists()
 
     def test_what_is_no_treatment(self, tmp_path: Path) -> None:
-        with pytest.raises(NotShippableError, match=r"a dict cannot be written.*to_xml"):
-            save_treatment({}, tmp_path / "t.xml")
+        with pytest.raises(TreatmentError, match=r"a dict without .*get_data_files"):
+            save_treatment({}, tmp_path / "t.xml")  # type: ignore[arg-type]
         assert list(tmp_path.iterdir()) == []
 
     def test_data_in_another_directory(self, subject: Subject) -> None:

@@ -6,7 +6,7 @@ Imported for that alone. By a relative path: matplotlib cannot start where the n
 
 import os
 
-#: As in treatment_jobs/graph.py.
+#: As in treatment_jobs/region_files.py.
 HOME = ".home"
 
 for directory in (HOME, os.path.join(HOME, ".pyhrf")):  # pyhrf fails if two make the second one
