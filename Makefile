@@ -12,20 +12,34 @@ KEPT := PATH HOME LANG TMPDIR PYENV_ROOT SSL_CERT_FILE REQUESTS_CA_BUNDLE \
 	$(filter PIP_% PYHRF_PARALLEL_% http_proxy https_proxy no_proxy,$(.VARIABLES))
 SCRUBBED := env -i $(foreach name,$(KEPT),$(if $(filter undefined,$(origin $(name))),,$(name)="$$$(name)"))
 
-.PHONY: demo test here cluster pyhrf27 faults check coverage docs bench other-pythons clean
+# Tests wait for other processes most of the time: more of them run side by side than there are cores. Those that
+# may not run beside one another have a mark, pytest.mark.xdist_group.
+WORKERS ?= 4
+SIDE_BY_SIDE = -n $(WORKERS) --dist loadgroup
+
+.PHONY: demo quick test here cluster pyhrf27 faults check coverage docs bench other-pythons clean
 demo: .venv/ready
 	$(BIN)/python docs/examples/hrf_by_region.py --output demo-output $(DEMO_ARGS)
 	$(BIN)/python docs/examples/treatment.py --output demo-output/treatment
 
-# The last four do not need each other: make --jobs=2 --output-sync runs two at a time.
-test: check docs other-pythons here cluster pyhrf27
+# Units, examples in texts, and the contract in the modes that start no process for each task or job.
+quick: .venv/ready
+	$(SCRUBBED) $(BIN)/python -m pytest --quiet $(SIDE_BY_SIDE) tests/unit tests/contract pyhrf_parallel README.md docs \
+		-k "not local_with_dumps and not remote_cluster"
 
-# What needs neither a cluster nor pyhrf itself; these two mostly wait.
+# These do not need each other: make --jobs=2 --output-sync runs two at a time, the one that waits most first.
+test: check docs cluster here other-pythons pyhrf27
+
+# What needs neither a cluster nor pyhrf itself.
 here: .venv/ready
-	$(SCRUBBED) $(BIN)/python -m pytest --ignore=tests/cluster --ignore=tests/pyhrf27
+	$(SCRUBBED) $(BIN)/python -m pytest --quiet $(SIDE_BY_SIDE) --ignore=tests/cluster --ignore=tests/pyhrf27
 
-cluster pyhrf27: .venv/ready
-	$(SCRUBBED) $(BIN)/python -m pytest tests/$@
+pyhrf27: .venv/ready
+	$(SCRUBBED) $(BIN)/python -m pytest --quiet $(SIDE_BY_SIDE) tests/pyhrf27
+
+# Each process of these has a cluster of its own.
+cluster: .venv/ready
+	$(SCRUBBED) $(BIN)/python -m pytest --quiet -n 2 --dist loadgroup tests/cluster
 
 # Seeded; the same seed gives the same trials.
 MINUTES ?= 10
@@ -81,7 +95,7 @@ suite-%:
 		touch .venv-$*/ready; }
 	$(if $(filter $(OLDEST),$*),umask 002;) \
 	$(SCRUBBED) $(if $(filter $(OLDEST),$*),,PYHRF_PARALLEL_TEST_HOME=pyhrf) \
-	.venv-$*/bin/python -m pytest --quiet tests/unit tests/contract \
+	.venv-$*/bin/python -m pytest --quiet $(SIDE_BY_SIDE) tests/unit tests/contract \
 		$(if $(filter $(OLDEST),$*),tests/treatments/test_roi_treatment.py tests/treatments/test_surfaces.py -o filterwarnings=default --disable-warnings)
 
 clean:

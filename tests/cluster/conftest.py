@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pyhrf_parallel.commands.main import main
 from tests.cluster.one_node import IMAGING, OneNode, one_node, wait_for, what_is_missing
 from tests.conftest import missing
 
@@ -93,6 +97,53 @@ def address(cluster: OneNode) -> Iterator[str]:
     cluster.own(ssh)
     yield "laptop"
     shutil.rmtree(ssh)
+
+
+@dataclass
+class Printed:
+    status: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Command = Callable[..., Printed]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    def run(*argv: object) -> Printed:
+        status = main([str(word) for word in argv])
+        out, err = capsys.readouterr()
+        assert "Traceback (most recent call last):\n  File" not in err.partition("--- ")[0]
+        return Printed(status, out, err)
+
+    return run
+
+
+@pytest.fixture
+def other_places(cluster: OneNode) -> Iterator[Path]:
+    """Where on the cluster these tests make things; all of it has to be named here."""
+    yield cluster.home
+    for name in ("other venv", "bare", "something"):
+        shutil.rmtree(cluster.home / name, ignore_errors=True)
+    assert cluster.files() == []
+
+
+@pytest.fixture
+def config(client_home: Path, cluster: OneNode) -> Callable[..., None]:
+    """Write a configuration that works, but for what is said."""
+
+    def write(**changes: object) -> None:
+        keys = {"server": "onenode", "remote_python": cluster.python, "scheduler": "local_basic"}
+        lines = [f"{key} = {value}" for key, value in (keys | changes).items()]
+        path = client_home / ".pyhrf" / "config.cfg"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("\n".join(["[parallel-cluster]", *lines, ""]))
+
+    return write
 
 
 #: What the suite asks of a worker on this machine, or with joblib.

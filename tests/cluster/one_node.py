@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.cluster.daemons import PATH, free_port, run, start, stop, wait_for, write
+from tests.cluster.daemons import PATH, accounts, free_port, run, start, stop, wait_for, write
 from tests.cluster.slurm import Slurm
 
 __all__ = ["SYSTEM_PYTHON", "OneNode", "one_node", "run", "wait_for", "what_is_missing"]
@@ -80,28 +80,22 @@ class OneNode:
 
     def make_account(self) -> None:
         self.home.parent.mkdir(mode=0o755)
-        # useradd refuses such a home, as it may: the account gets it afterwards.
-        run(
-            "useradd",
-            "--no-create-home",
-            "--home-dir",
-            "/nonexistent",
-            "-s",
-            "/bin/bash",
-            self.user,
-        )
-        run("usermod", "-p", "*", self.user)
-        self.home.mkdir(mode=0o700)
-        passwd = Path("/etc/passwd")
-        lines = passwd.read_text().splitlines(keepends=True)
-        with passwd.open("r+") as file:
-            file.writelines(
-                line.replace("/nonexistent", str(self.home))
-                if line.startswith(f"{self.user}:")
-                else line
-                for line in lines
-            )
-            file.truncate()
+        with accounts():
+            # useradd refuses such a home, as it may: the account gets it afterwards.
+            words = "--no-create-home", "--home-dir", "/nonexistent", "-s", "/bin/bash"
+            run("useradd", *words, self.user)
+            run("usermod", "-p", "*", self.user)
+            self.home.mkdir(mode=0o700)
+            passwd = Path("/etc/passwd")
+            lines = passwd.read_text().splitlines(keepends=True)
+            with passwd.open("r+") as file:
+                file.writelines(
+                    line.replace("/nonexistent", str(self.home))
+                    if line.startswith(f"{self.user}:")
+                    else line
+                    for line in lines
+                )
+                file.truncate()
         self.write_startup_files(self.slurm)
         # Its pip has what the machine of the tests has fetched: as good as an index, and faster.
         (self.base / "wheels").mkdir(mode=0o755)
@@ -139,13 +133,17 @@ class OneNode:
         own = self.slurm
         self.slurm = slurm or own
         try:
-            run("usermod", "-s", login_shell, self.user)
+            self.change_shell(login_shell)
             self.write_startup_files(self.slurm, at_login_only=at_login_only)
             yield
         finally:
             self.slurm = own
-            run("usermod", "-s", "/bin/bash", self.user)
+            self.change_shell("/bin/bash")
             self.write_startup_files(own)
+
+    def change_shell(self, shell: str) -> None:
+        with accounts():
+            run("usermod", "-s", shell, self.user)
 
     def own(self, path: Path) -> None:
         entry = pwd.getpwnam(self.user)
@@ -283,7 +281,8 @@ class OneNode:
         stop(self.base / "munge" / "pid", "munged")
         stop(self.base / "sshd.pid", "sshd")
         self._end_all()
-        run("userdel", self.user)
+        with accounts():
+            run("userdel", self.user)
         shutil.rmtree(self.base, ignore_errors=True)
 
 

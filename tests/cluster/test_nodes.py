@@ -19,6 +19,7 @@ from tests.contract import cases
 pytestmark = [
     pytest.mark.usefixtures("three_nodes", "configured"),
     pytest.mark.cluster,
+    pytest.mark.xdist_group("three nodes"),
     pytest.mark.parametrize("scheduler", ["slurm"], indirect=True),
 ]
 MANY = 4  # jobs, one more than there are nodes
@@ -62,9 +63,9 @@ def test_a_node_that_goes_down(cluster: OneNode) -> None:
         _, _, job = jobs_that_run(run, 3)
         node = node_of(cluster, job)
         cluster.command("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
-        began = time.monotonic()
         assert run.results() == [*range(9)]
-        assert time.monotonic() - began < 60
+        # Nobody has waited for Slurm to forget it.
+        assert "JobState=NODE_FAIL" in cluster.command("scontrol", "show", "job", job)
         assert any("its node failed" in row.reason for row in run.status().jobs)
         run.clean()
 
@@ -89,9 +90,9 @@ def test_tasks_of_a_job_in_the_queue_again(n_jobs: int, cluster: OneNode, config
     with submit_map(cases.sleep_at, [(i, i, 2) for i in range(6)], n_jobs=n_jobs) as run:
         job = jobs_that_run(run, n_jobs)[-1]
         cluster.command("scontrol", "requeue", job)
-        began = time.monotonic()
         assert run.results() == [*range(6)]
-        assert time.monotonic() - began < 60
+        # Slurm was going to start it again two minutes later; nobody has waited for that.
+        assert "JobState=CANCELLED" in cluster.command("scontrol", "show", "job", job)
         reasons = [row.reason for row in run.status().jobs if row.scheduler_id == job]
         assert reasons == ["Slurm had put it back into the queue"]
         run.clean()

@@ -33,7 +33,11 @@ from tests.cluster.one_node import OneNode, run, wait_for
 from tests.conftest import ROOT
 from tests.treatment_jobs.conftest import clean, finish
 
-pytestmark = [pytest.mark.usefixtures("configured", "imaging"), pytest.mark.cluster]
+pytestmark = [
+    pytest.mark.usefixtures("configured", "imaging"),
+    pytest.mark.cluster,
+    pytest.mark.xdist_group("imaging"),  # one cluster gets these packages, and no other
+]
 slurm_only = pytest.mark.parametrize("scheduler", ["slurm"], indirect=True)
 once = pytest.mark.parametrize("scheduler", ["local_basic"], indirect=True)
 

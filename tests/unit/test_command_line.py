@@ -46,6 +46,57 @@ def printed(capsys: pytest.CaptureFixture[str]) -> Printed:
 
 
 class TestEntry:
+    def test_help_names_all_commands_in_order(self, printed: Printed) -> None:
+        text = printed("--help")
+        names = (
+            "setup-cluster",
+            "doctor",
+            "runs",
+            "status",
+            "logs",
+            "collect",
+            "cancel",
+            "retry",
+            "clean",
+        )
+        positions = [text.index(f"\n  {name} ") for name in names]
+        assert positions == sorted(positions)
+
+    def test_help_is_fast(self) -> None:
+        code = (
+            "import sys; from pyhrf_parallel.commands.main import main; main(['collect', '--help']); "
+            "print({'paramiko', 'numpy', 'cloudpickle', 'tqdm'} & set(sys.modules))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+        assert done.stdout.endswith(b"set()\n")
+
+    def test_without_click(self) -> None:
+        code = (
+            "import sys; sys.modules['click'] = None; "
+            "from pyhrf_parallel.commands.main import main; sys.exit(main())"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+        assert done.returncode == 1
+        assert b"pip install 'pyhrf_parallel[cluster]'" in done.stderr
+
+    @pytest.mark.parametrize(
+        ("argv", "told"),
+        [
+            (["nonsense"], "No such command 'nonsense'"),
+            (["clean"], "--all-done"),
+            (["clean", "x", "--all-done"], "--all-done"),
+            (["setup-cluster", "x", "--scheduler", "sge"], "slurm"),
+        ],
+    )
+    def test_wrong_use(
+        self, argv: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(argv) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("error: ")
+        assert told in err
+
     def test_as_a_module(self) -> None:
         done = subprocess.run(
             [sys.executable, "-m", "pyhrf_parallel", "--version"],

@@ -18,6 +18,9 @@ PACKAGES = (
     "pyhrf_parallel.pyhrf27",
 )
 
+# jedi then reads the packages once.
+pytestmark = pytest.mark.xdist_group("editor")
+
 
 @pytest.mark.parametrize("package", PACKAGES)
 class TestOfAPackage:
