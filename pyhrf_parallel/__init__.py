@@ -13,6 +13,7 @@ from pyhrf_parallel.version import __version__
 # not look at what False leaves out.
 TYPE_CHECKING = bool()  # noqa: UP018
 if TYPE_CHECKING:
+    from pyhrf_parallel.backends import Mode
     from pyhrf_parallel.errors import (
         ArgumentError,
         BackendUnavailableError,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pyhrf_parallel.mapping import remote_map, remote_map_marshal
     from pyhrf_parallel.runs.run import MapRun
     from pyhrf_parallel.submitting import submit_map
+    from pyhrf_parallel.tasks import MapOptions, OnError, Resources
     from pyhrf_parallel.treatment_jobs import (
         TreatmentRun,
         load_results,
@@ -45,10 +47,14 @@ __all__ = [
     "BackendUnavailableError",
     "ClusterError",
     "ConfigurationError",
+    "MapOptions",
     "MapRun",
+    "Mode",
     "NotShippableError",
+    "OnError",
     "ParallelError",
     "RemoteException",
+    "Resources",
     "RunNotFoundError",
     "TaskLostError",
     "TransferError",
@@ -73,7 +79,11 @@ _HOMES = {
     "merge_default_kwargs": "functions",
     "remote_map": "mapping",
     "remote_map_marshal": "mapping",
+    "MapOptions": "tasks",
     "MapRun": "runs.run",
+    "Mode": "backends",
+    "OnError": "tasks",
+    "Resources": "tasks",
     "TreatmentRun": "treatment_jobs",
     "load_results": "treatment_jobs",
     "prepare_treatment_jobs": "treatment_jobs",

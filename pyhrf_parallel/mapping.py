@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Literal, TypeVar, Unpack, overload
 
-from pyhrf_parallel.backends import load_backend
+from pyhrf_parallel.backends import Mode, load_backend
 from pyhrf_parallel.configuration import ConfigSource
+from pyhrf_parallel.errors import RemoteException
 from pyhrf_parallel.functions import MarshalledFunction
 from pyhrf_parallel.outcomes import Outcomes
 from pyhrf_parallel.progress import ProgressOption, reporting
-from pyhrf_parallel.tasks import Args, Kwargs, OnError, prepare
+from pyhrf_parallel.tasks import Args, Kwargs, MapOptions, OnError, Resources, prepare
+
+R = TypeVar("R")
 
 
+# fmt: off
+@overload
 def remote_map(
-    func: Callable[..., Any],
+    func: Callable[..., R], largs: Iterable[Args] | None = None, lkwargs: Iterable[Kwargs] | None = None,
+    mode: Mode = "serial", *, n_jobs: int | None = None, progress: ProgressOption = None,
+    on_error: Literal["raise"] = "raise", timeout: float | None = None, retries: int = 0,
+    resources: Resources | None = None, config: ConfigSource = None,
+) -> list[R]: ...
+@overload
+def remote_map(
+    func: Callable[..., R], largs: Iterable[Args] | None = None, lkwargs: Iterable[Kwargs] | None = None,
+    mode: Mode = "serial", *, n_jobs: int | None = None, progress: ProgressOption = None,
+    on_error: OnError, timeout: float | None = None, retries: int = 0,
+    resources: Resources | None = None, config: ConfigSource = None,
+) -> list[R | RemoteException]: ...
+# fmt: on
+def remote_map(
+    func: Callable[..., R],
     largs: Iterable[Args] | None = None,
     lkwargs: Iterable[Kwargs] | None = None,
-    mode: str = "serial",
+    mode: Mode = "serial",
     *,
     n_jobs: int | None = None,
     progress: ProgressOption = None,
     on_error: OnError = "raise",
     timeout: float | None = None,
     retries: int = 0,
-    resources: Mapping[str, Any] | None = None,
+    resources: Resources | None = None,
     config: ConfigSource = None,
-) -> list[Any]:
+) -> list[R] | list[R | RemoteException]:
     """Execute a function in parallel on a list of arguments.
 
     Parameters
@@ -40,7 +59,7 @@ def remote_map(
     lkwargs : list of dict, optional
         Each item is a dict with all named arguments of one call. Empty dicts by default. With neither
         `largs` nor `lkwargs` the function is called once, without arguments.
-    mode : str
+    mode : {'serial', 'local', 'local_with_dumps', 'remote_cluster'}
         How execution is distributed:
 
         - ``'serial'``: single-thread loop in this process;
@@ -112,8 +131,8 @@ def remote_map(
     """
     backend = load_backend(mode)
     work, configuration = prepare(
-        func, largs, lkwargs, n_jobs=n_jobs, on_error=on_error, timeout=timeout, retries=retries, resources=resources,
-        config=config,
+        func, largs, lkwargs, on_error,
+        {"n_jobs": n_jobs, "timeout": timeout, "retries": retries, "resources": resources, "config": config},
     )  # fmt: skip
     with reporting(progress, len(work), getattr(func, "__name__", mode)) as report:
         outcomes = Outcomes(work, report)
@@ -122,20 +141,30 @@ def remote_map(
     return outcomes.results(raise_original=backend.RAISES_ORIGINAL)
 
 
+# fmt: off
+@overload
 def remote_map_marshal(
-    func: Callable[..., Any],
+    func: Callable[..., R], largs: Iterable[Args] | None = None, lkwargs: Iterable[Kwargs] | None = None,
+    mode: Mode = "local", *, progress: ProgressOption = None,
+    on_error: Literal["raise"] = "raise", **options: Unpack[MapOptions],
+) -> list[R]: ...
+@overload
+def remote_map_marshal(
+    func: Callable[..., R], largs: Iterable[Args] | None = None, lkwargs: Iterable[Kwargs] | None = None,
+    mode: Mode = "local", *, progress: ProgressOption = None,
+    on_error: OnError, **options: Unpack[MapOptions],
+) -> list[R | RemoteException]: ...
+# fmt: on
+def remote_map_marshal(
+    func: Callable[..., R],
     largs: Iterable[Args] | None = None,
     lkwargs: Iterable[Kwargs] | None = None,
-    mode: str = "local",
+    mode: Mode = "local",
     *,
-    n_jobs: int | None = None,
     progress: ProgressOption = None,
     on_error: OnError = "raise",
-    timeout: float | None = None,
-    retries: int = 0,
-    resources: Mapping[str, Any] | None = None,
-    config: ConfigSource = None,
-) -> list[Any]:
+    **options: Unpack[MapOptions],
+) -> list[R] | list[R | RemoteException]:
     """Like `remote_map`, for a function that travels as its bare code object.
 
     The other side needs no module that defines it, and the function sees no global name of its module: it
@@ -146,8 +175,10 @@ def remote_map_marshal(
     ----------
     func : function
         A plain Python function, no closure.
-    largs, lkwargs, mode, n_jobs, progress, on_error, timeout, retries, resources, config
+    largs, lkwargs, mode, progress, on_error
         As in `remote_map`; but without `largs` and `lkwargs` nothing is called, as in pyhrf.
+    **options
+        `n_jobs`, `timeout`, `retries`, `resources` and `config`, each as in `remote_map`.
 
     Returns
     -------
@@ -170,6 +201,6 @@ def remote_map_marshal(
         largs = []
     marshalled = MarshalledFunction(func)
     return remote_map(
-        func if mode in ("serial", "local") else marshalled, largs, lkwargs, mode, n_jobs=n_jobs, progress=progress,
-        on_error=on_error, timeout=timeout, retries=retries, resources=resources, config=config,
+        func if mode in ("serial", "local") else marshalled, largs, lkwargs, mode, progress=progress,
+        on_error=on_error, **options,
     )  # fmt: skip

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, overload
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, Unpack, overload
 
-from pyhrf_parallel.configuration import ConfigSource
 from pyhrf_parallel.runs.preview import Preview, preview_run
 from pyhrf_parallel.runs.run import MapRun
 from pyhrf_parallel.runs.starting import start_run
-from pyhrf_parallel.tasks import Args, Kwargs, OnError, prepare
+from pyhrf_parallel.tasks import Args, Kwargs, MapOptions, OnError, prepare
 
 
 @overload
@@ -18,13 +17,9 @@ def submit_map(
     largs: Iterable[Args] | None = None,
     lkwargs: Iterable[Kwargs] | None = None,
     *,
-    n_jobs: int | None = None,
     on_error: OnError = "raise",
-    timeout: float | None = None,
-    retries: int = 0,
-    resources: Mapping[str, Any] | None = None,
-    config: ConfigSource = None,
     dry_run: Literal[False] = False,
+    **options: Unpack[MapOptions],
 ) -> MapRun: ...
 
 
@@ -34,13 +29,9 @@ def submit_map(
     largs: Iterable[Args] | None = None,
     lkwargs: Iterable[Kwargs] | None = None,
     *,
-    n_jobs: int | None = None,
     on_error: OnError = "raise",
-    timeout: float | None = None,
-    retries: int = 0,
-    resources: Mapping[str, Any] | None = None,
-    config: ConfigSource = None,
     dry_run: Literal[True],
+    **options: Unpack[MapOptions],
 ) -> Preview: ...
 
 
@@ -49,13 +40,9 @@ def submit_map(
     largs: Iterable[Args] | None = None,
     lkwargs: Iterable[Kwargs] | None = None,
     *,
-    n_jobs: int | None = None,
     on_error: OnError = "raise",
-    timeout: float | None = None,
-    retries: int = 0,
-    resources: Mapping[str, Any] | None = None,
-    config: ConfigSource = None,
     dry_run: bool = False,
+    **options: Unpack[MapOptions],
 ) -> MapRun | Preview:
     """Start a map as jobs of the configured cluster, or without one of this machine; return at once.
 
@@ -64,10 +51,14 @@ def submit_map(
 
     Parameters
     ----------
-    func, largs, lkwargs, n_jobs, on_error, timeout, retries, resources, config
-        As in `remote_map`. `n_jobs` is how many jobs share the tasks.
+    func, largs, lkwargs, on_error
+        As in `remote_map`.
     dry_run : bool
         Start nothing and connect nowhere: return what would be sent and started.
+    **options
+        As in `remote_map`: `n_jobs` (how many jobs share the tasks), `timeout` (seconds per call), `retries`
+        (of a task whose process died), `resources` (``{'mem': '4G', 'time': '01:00:00', 'cpus': 2,
+        'queue': 'long'}``) and `config` (a file, or a mapping).
 
     Returns
     -------
@@ -81,8 +72,5 @@ def submit_map(
     Exception
         All that `remote_map` raises before a task runs.
     """
-    work, configuration = prepare(
-        func, largs, lkwargs, n_jobs=n_jobs, on_error=on_error, timeout=timeout, retries=retries, resources=resources,
-        config=config,
-    )  # fmt: skip
+    work, configuration = prepare(func, largs, lkwargs, on_error, options)
     return preview_run(work, configuration) if dry_run else start_run(work, configuration)

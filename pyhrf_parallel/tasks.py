@@ -9,7 +9,7 @@ import os
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from pyhrf_parallel.amounts import READERS, read_amount
 from pyhrf_parallel.configuration import ConfigSource, Configuration, load_configuration
@@ -18,6 +18,31 @@ from pyhrf_parallel.errors import ArgumentError, ConfigurationError
 Args = Sequence[Any]
 Kwargs = Mapping[str, Any]
 OnError = Literal["raise", "return"]
+
+
+class Resources(TypedDict, total=False):
+    """What a job asks the scheduler of a cluster for."""
+
+    mem: str
+    time: str | int
+    cpus: int
+    queue: str
+
+
+class JobOptions(TypedDict, total=False):
+    """The keywords of everything that starts jobs; see `pyhrf_parallel.remote_map` for their meaning."""
+
+    n_jobs: int | None
+    retries: int
+    resources: Resources | None
+    config: ConfigSource
+
+
+class MapOptions(JobOptions, total=False):
+    """The keywords of everything that starts a map; see `pyhrf_parallel.remote_map` for their meaning."""
+
+    timeout: float | None
+
 
 _LONGEST_TIMEOUT = 1e8  # seconds, three years: what a timer of the system takes
 
@@ -142,17 +167,22 @@ def prepare(
     func: Callable[..., Any],
     largs: Iterable[Args] | None,
     lkwargs: Iterable[Kwargs] | None,
-    *,
-    n_jobs: int | None,
     on_error: str,
-    timeout: float | None,
-    retries: int,
-    resources: Mapping[str, Any] | None,
-    config: ConfigSource,
+    options: MapOptions,
 ) -> tuple[Work, Configuration]:
     """Check everything that a map was given; return its tasks and the settings."""
-    options = check_options(n_jobs, on_error, timeout, retries, resources)
-    return Work(func, *pair_arguments(func, largs, lkwargs), options), load_configuration(config)
+    unknown = options.keys() - MapOptions.__annotations__.keys()
+    if unknown:
+        raise ArgumentError(
+            f"unexpected keyword argument {min(unknown)!r}; accepted: "
+            f"on_error, {', '.join(MapOptions.__annotations__)}"
+        )
+    checked = check_options(
+        options.get("n_jobs"), on_error, options.get("timeout"), options.get("retries", 0),
+        options.get("resources"),
+    )  # fmt: skip
+    work = Work(func, *pair_arguments(func, largs, lkwargs), checked)
+    return work, load_configuration(options.get("config"))
 
 
 def check_options(

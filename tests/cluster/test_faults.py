@@ -27,6 +27,7 @@ from pyhrf_parallel import (
     submit_map,
 )
 from pyhrf_parallel.runs.following import read_state
+from pyhrf_parallel.tasks import Resources
 from tests.cluster.one_node import OneNode, wait_for
 from tests.conftest import ROOT
 from tests.contract import cases
@@ -339,7 +340,7 @@ class TestSlurm:
             run.clean()
 
     def test_resources_reach_the_scheduler(self, cluster: OneNode) -> None:
-        resources = {"mem": "100M", "time": "00:03:00", "cpus": 2, "queue": "main"}
+        resources: Resources = {"mem": "100M", "time": "00:03:00", "cpus": 2, "queue": "main"}
         with submit_map(time.sleep, [(3,)], resources=resources) as run:
             wait_for(lambda: bool(cluster.jobs()), 30, "a job")
             shown = cluster.command("scontrol", "show", "job", cluster.jobs()[0])

@@ -32,7 +32,7 @@ pytestmark = [
 ]
 
 
-def on_cluster() -> list[int]:
+def on_cluster() -> list[float]:
     return remote_map(cases.add, [(1,), (2,)], mode="remote_cluster")
 
 

@@ -190,8 +190,7 @@ class Callable:
 def nested(i: int) -> list[int]:
     from pyhrf_parallel import remote_map
 
-    mapped: list[int] = remote_map(add, [(i,), (i + 1,)], mode="local", n_jobs=2)
-    return mapped
+    return [int(total) for total in remote_map(add, [(i,), (i + 1,)], mode="local", n_jobs=2)]
 
 
 def where() -> tuple[int, int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pyhrf_parallel import RemoteException, remote_map
-from pyhrf_parallel.backends import MODES
+from pyhrf_parallel.backends import MODES, Mode
 from pyhrf_parallel.worker import runner
 from tests.scripts import Script
 
@@ -41,7 +41,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("mode", WORKER_MODES)
-def test_a_time_limit_does_not_count_what_is_loaded(script: Script, mode: str) -> None:
+def test_a_time_limit_does_not_count_what_is_loaded(script: Script, mode: Mode) -> None:
     (script.directory / "slow.py").write_text(SLOW_TO_IMPORT)
     assert script.run(LIMITED, mode) == ("[1, 1, 1]\n", "")
     script.assert_nothing_left()
@@ -59,7 +59,7 @@ class Slow:
 
 @pytest.mark.parametrize("mode", ["local", "local_with_dumps"])
 @pytest.mark.usefixtures("nothing_left")
-def test_loading_has_a_limit_of_its_own(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loading_has_a_limit_of_its_own(mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "START_LIMIT", 2)
     failed, length = remote_map(
         lambda value: len(str(value)),
@@ -108,7 +108,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("mode", ["local_with_dumps", "remote_cluster"])
-def test_what_tasks_have_printed_is_in_their_errors(script: Script, mode: str) -> None:
+def test_what_tasks_have_printed_is_in_their_errors(script: Script, mode: Mode) -> None:
     out, err = script.run(PRINTS, mode)
     kinds, logs = out.splitlines()
     assert kinds == "['RemoteException', 'TaskLostError', 'RemoteException']"
@@ -120,7 +120,7 @@ def test_what_tasks_have_printed_is_in_their_errors(script: Script, mode: str) -
 
 
 @pytest.mark.parametrize("mode", ["local"])
-def test_a_task_that_closes_its_output_fails_with_its_own_error(script: Script, mode: str) -> None:
+def test_a_task_that_closes_its_output_fails_with_its_own_error(script: Script, mode: Mode) -> None:
     out, _ = script.run(PRINTS, mode)
     kinds = out.splitlines()[-2]
     assert kinds == "['RemoteException', 'TaskLostError', 'RemoteException']"
@@ -146,5 +146,5 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("mode", WORKER_MODES)
-def test_a_time_limit_does_not_count_the_delivery_of_a_result(script: Script, mode: str) -> None:
+def test_a_time_limit_does_not_count_the_delivery_of_a_result(script: Script, mode: Mode) -> None:
     assert script.run(SLOW_TO_DELIVER, mode) == ("['int', 'Heavy', 'int', 'int']\n", "")

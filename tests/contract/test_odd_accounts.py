@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pyhrf_parallel.backends import MODES
+from pyhrf_parallel.backends import MODES, Mode
 from tests.conftest import ROOT
 
 VERSION = f"python{sys.version_info[0]}.{sys.version_info[1]}"
@@ -58,7 +58,7 @@ def open_path() -> Iterator[Path]:
 
 @pytest.mark.parametrize("home", _HOMES)
 @pytest.mark.parametrize("mode", MODES)
-def test_an_account_without_a_home(mode: str, home: str, open_path: Path) -> None:
+def test_an_account_without_a_home(mode: Mode, home: str, open_path: Path) -> None:
     closed, temporary, packages = (open_path / name for name in ("closed", "tmp", "packages"))
     for place in (closed, closed / "home", temporary, packages):
         place.mkdir()

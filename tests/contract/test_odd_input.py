@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pyhrf_parallel import ConfigurationError, TransferError, remote_map
-from pyhrf_parallel.backends import MODES
+from pyhrf_parallel.backends import MODES, Mode
 from tests.contract import cases
 from tests.scripts import Script
 
@@ -25,7 +25,7 @@ worker_mode = pytest.mark.parametrize("mode", WORKER_MODES)
 
 @every_mode
 @pytest.mark.usefixtures("nothing_left")
-def test_named_arguments_in_any_mapping(mode: str) -> None:
+def test_named_arguments_in_any_mapping(mode: Mode) -> None:
     class Settings(dict[str, Any]):
         """Of a script: it does not pickle by name."""
 
@@ -47,7 +47,7 @@ def test_named_arguments_in_any_mapping(mode: str) -> None:
 @pytest.mark.parametrize(
     "timeout", [np.float32(30), fractions.Fraction(30), 1e10, np.int64(30)], ids=repr
 )
-def test_numbers_of_any_kind(mode: str, timeout: Any) -> None:
+def test_numbers_of_any_kind(mode: Mode, timeout: Any) -> None:
     options: dict[str, Any] = {"timeout": timeout, "retries": np.int64(1), "n_jobs": np.int8(2)}
     assert remote_map(abs, [(-1,), (-2,)], mode=mode, **options) == [1, 2]
 
@@ -84,7 +84,7 @@ print(remote_map(Model(), [(1,), (2,)], mode=sys.argv[1]))
 
 
 @worker_mode
-def test_a_map_while_a_function_is_pickled(script: Script, mode: str) -> None:
+def test_a_map_while_a_function_is_pickled(script: Script, mode: Mode) -> None:
     assert script.run(MAPS_WHILE_IT_IS_PICKLED, mode) == ("[3, 6]\n", "")
 
 
@@ -109,7 +109,7 @@ def small_disk(tmp_path: Path) -> Any:
     "argument", [np.zeros(1_000_000), b"x" * 8_000_000], ids=["array", "pickle"]
 )
 def test_a_full_disk(
-    mode: str, argument: object, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+    mode: Mode, argument: object, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(small_disk))
     monkeypatch.setattr("tempfile.tempdir", None)
@@ -142,7 +142,7 @@ except (ParallelError, OSError) as error:
 
 @worker_mode
 @pytest.mark.parametrize("free", [0, 4096, 8192])
-def test_the_last_bytes_of_a_disk(script: Script, mode: str, free: int, small_disk: Path) -> None:
+def test_the_last_bytes_of_a_disk(script: Script, mode: Mode, free: int, small_disk: Path) -> None:
     script.environment["TMPDIR"] = str(small_disk)
     out, _ = script.run(FILLED, mode, str(free))
     assert out in ("told\n", "")  # and it is not killed by a signal

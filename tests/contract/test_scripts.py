@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from pyhrf_parallel.backends import MODES
+from pyhrf_parallel.backends import MODES, Mode
 from tests.scripts import Script
 
 EVERYTHING_IN_MAIN = """
@@ -46,7 +46,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_functions_and_classes_of_main(script: Script, mode: str) -> None:
+def test_functions_and_classes_of_main(script: Script, mode: Mode) -> None:
     assert script.run(EVERYTHING_IN_MAIN, mode) == ("done\n", "")
     script.assert_nothing_left()
 
@@ -61,7 +61,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_module_beside_the_script(script: Script, mode: str) -> None:
+def test_a_module_beside_the_script(script: Script, mode: Mode) -> None:
     (script.directory / "helper.py").write_text("def double(x):\n    return 2 * x\n")
     assert script.run(SIBLING, mode) == ("[2, 4]\n", "")
 
@@ -81,7 +81,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_ctrl_c(script: Script, mode: str) -> None:
+def test_ctrl_c(script: Script, mode: Mode) -> None:
     process = script.start(BUSY, mode)
     script.wait_for("started-0")
     time.sleep(0.3)
@@ -114,7 +114,7 @@ remote_map(invert, [(1,), (0,)], mode=sys.argv[1]) if __name__ == "__main__" els
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_what_a_terminal_shows_of_a_failure(script: Script, mode: str) -> None:
+def test_what_a_terminal_shows_of_a_failure(script: Script, mode: Mode) -> None:
     process = script.start(FAILS, mode)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -125,7 +125,7 @@ def test_what_a_terminal_shows_of_a_failure(script: Script, mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_script_from_stdin(script: Script, mode: str) -> None:
+def test_a_script_from_stdin(script: Script, mode: Mode) -> None:
     text = (
         "from pyhrf_parallel import remote_map\n"
         "def f(x): return x + 1\n"
@@ -181,7 +181,7 @@ except BackendUnavailableError as error:
     ],
 )
 def test_a_missing_extra_gives_the_pip_line(
-    script: Script, mode: str, module: str, extra: str
+    script: Script, mode: Mode, module: str, extra: str
 ) -> None:
     out, _ = script.run(MISSING, mode, module)
     assert f"mode={mode!r} needs {module}" in out

@@ -235,7 +235,7 @@ def test_what_is_wrong_is_said_before_anything_is_analysed(
     with pytest.raises(TreatmentError, match="cannot be written to"):
         ROITreatment(subject.data(), never, blocked / "out").run()
     with pytest.raises(ConfigurationError) as of_a_map:
-        remote_map(never, mode="cluster")
+        remote_map(never, mode="cluster")  # type: ignore[call-overload]
     with pytest.raises(ConfigurationError) as of_a_treatment:
         ROITreatment(subject.data(), never, tmp_path / "out").run("cluster")
     assert str(of_a_treatment.value) == str(of_a_map.value)

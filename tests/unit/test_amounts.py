@@ -27,7 +27,7 @@ WRONG = [
 @pytest.mark.parametrize(("key", "value"), WRONG)
 def test_what_no_scheduler_takes(key: str, value: object) -> None:
     with pytest.raises(ConfigurationError, match=f"resources, {key}: .* not accepted; use "):
-        submit_map(abs, [(1,)], resources={key: value}, dry_run=True)
+        submit_map(abs, [(1,)], resources={key: value}, dry_run=True)  # type: ignore[call-overload]
     with pytest.raises(ConfigurationError, match=rf"\[parallel-cluster\] {key}: .* not accepted"):
         load_configuration({"parallel-cluster": {key: value}})
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pyhrf_parallel import ClusterError, ConfigurationError, remote_map, submit_map
-from pyhrf_parallel.backends import MODES
+from pyhrf_parallel.backends import MODES, Mode
 from pyhrf_parallel.configuration import Configuration, load_configuration
 from pyhrf_parallel.runs.manifests import list_runs
 from tests.conftest import PYHRF_CONFIG
@@ -152,7 +152,7 @@ def test_a_cluster_that_does_not_exist() -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("resources", [{"memory": "4G"}, "4G", [("mem", "4G")]])
-def test_resources_that_nobody_knows(mode: str, resources: Any, home: Path) -> None:
+def test_resources_that_nobody_knows(mode: Mode, resources: Any, home: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"mem.*(, time|'4G')"):
         remote_map(Path.touch, [(home / "ran",)], mode=mode, resources=resources)
     with pytest.raises(ConfigurationError):

@@ -58,10 +58,9 @@ class TestOfAPackage:
 
 def test_an_editor_shows_parameters() -> None:
     code = "from pyhrf_parallel import remote_map\nremote_map("
-    (signature,) = jedi.Script(code, project=jedi.Project(ROOT)).get_signatures()
-    assert [parameter.name for parameter in signature.params][:4] == [
-        "func",
-        "largs",
-        "lkwargs",
-        "mode",
-    ]
+    signatures = jedi.Script(code, project=jedi.Project(ROOT)).get_signatures()
+    assert signatures
+    for signature in signatures:
+        names = [parameter.name for parameter in signature.params]
+        assert names[:4] == ["func", "largs", "lkwargs", "mode"]
+        assert {"n_jobs", "on_error", "resources", "config"} <= set(names)

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from pyhrf_parallel import remote_map
-from pyhrf_parallel.backends import MODES
+from pyhrf_parallel.backends import MODES, Mode
 from tests.contract import cases
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_callable_gets_done_and_total(mode: str) -> None:
+def test_a_callable_gets_done_and_total(mode: Mode) -> None:
     seen: list[tuple[int, int]] = []
     remote_map(
         cases.fail_at,
@@ -31,7 +31,7 @@ def test_a_callable_gets_done_and_total(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_bar_on_request(mode: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bar_on_request(mode: Mode, capsys: pytest.CaptureFixture[str]) -> None:
     remote_map(
         cases.fail_at, [(i, 3) for i in range(6)], mode=mode, on_error="return", progress=True
     )

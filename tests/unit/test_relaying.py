@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pyhrf_parallel import RemoteException, remote_map
+from pyhrf_parallel.backends import Mode
 
 JOBS = ("local_with_dumps", "remote_cluster")
 
@@ -21,7 +22,7 @@ def say(number: int) -> int:
 
 @pytest.mark.parametrize("mode", JOBS)
 @pytest.mark.parametrize("progress", [False, True])
-def test_it_is_shown(mode: str, *, progress: bool, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_is_shown(mode: Mode, *, progress: bool, capsys: pytest.CaptureFixture[str]) -> None:
     """By sys.stderr, which in a notebook is its cell: no descriptor of the kernel is seen there."""
     assert remote_map(say, [(1,), (2,)], mode=mode, n_jobs=1, progress=progress) == [1, 2]
     out, err = capsys.readouterr()
@@ -33,7 +34,7 @@ def test_it_is_shown(mode: str, *, progress: bool, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize("mode", JOBS)
-def test_of_a_task_that_fails(mode: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_of_a_task_that_fails(mode: Mode, capsys: pytest.CaptureFixture[str]) -> None:
     def fail() -> None:
         print("last words")
         raise ValueError
