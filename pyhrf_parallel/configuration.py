@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -177,6 +176,8 @@ def default_path() -> Path | None:
 
 
 def _read_file(path: Path) -> dict[str, dict[str, str]]:
+    import configparser
+
     # pyhrf writes values with bare percent signs, which interpolation would refuse.
     parser = configparser.ConfigParser(interpolation=None)
     try:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from pyhrf_parallel.errors import NotShippableError
-from pyhrf_parallel.files import write_then_rename
 
 _by_value_lock = threading.RLock()  # what is pickled may map in its __getstate__
 
@@ -96,6 +95,8 @@ def dump_func(func: Callable[..., Any], fn: str | os.PathLike[str]) -> None:
     >>> types.FunctionType(code, {})(21)
     42
     """
+    from pyhrf_parallel.files import write_then_rename  # a seventh of the import of remote_map
+
     write_then_rename(Path(fn), marshal.dumps(_code_of(func)))
 
 

@@ -56,6 +56,15 @@ class TestOfAPackage:
         }
 
 
+def test_the_import_of_remote_map_loads_what_every_mode_needs() -> None:
+    code = "import sys; from pyhrf_parallel import remote_map; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True
+    )
+    others = "numpy joblib cloudpickle tqdm click paramiko subprocess tempfile shutil configparser socket asyncio"
+    assert not {*others.split()} & {*done.stdout.split()}
+
+
 def test_an_editor_shows_parameters() -> None:
     code = "from pyhrf_parallel import remote_map\nremote_map("
     signatures = jedi.Script(code, project=jedi.Project(ROOT)).get_signatures()
