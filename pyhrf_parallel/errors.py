@@ -127,7 +127,7 @@ class RemoteException(ParallelError):  # noqa: N818  (the original's name)
         self.host = host
         self.log_tail = log_tail
         self.failures = failures or (self,)
-        self.__cause__ = _cause_among(args)
+        self.__cause__: BaseException | None = _cause_among(args)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle `args` first and the attributes after: `failures` refers back to this exception."""

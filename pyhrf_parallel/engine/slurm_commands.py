@@ -47,7 +47,7 @@ class Commands:
         self.refusals: dict[str, str] = {}
         self.complaints: dict[str, str] = {}
         self._trying: dict[str, subprocess.Popen[str]] = {}
-        self.closed = False
+        self.closed: bool = False
 
     def call(self, argv: list[str], job: str = "") -> tuple[str, str]:
         """Run a command, which may submit a job of that name; return its output, and its error if it failed."""

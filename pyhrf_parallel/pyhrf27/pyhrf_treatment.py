@@ -66,7 +66,7 @@ class PyhrfTreatment(JobTreatment):
     ) -> None:
         self._root = root
         self._base = os.path.abspath(base)  # noqa: PTH100
-        self.python = os.fspath(python)
+        self.python: str = os.fspath(python)
         if not self.python:
             raise TreatmentDataError("python is empty: name the Python 2.7 that has pyhrf")
         simulated = [name for name in xml_tree.made_by(root) if "simu" in name.lower()]

@@ -89,7 +89,7 @@ class RecordStream:
         self._skim = skim
         self._rest = bytearray()  # what belongs to no frame yet
         self._frame: _Frame | None = None  # whose buffers are arriving
-        self.position = 0  # of the next byte that is wanted
+        self.position: int = 0  # of the next byte that is wanted
 
     def read(self, file: BinaryIO) -> Iterator[list[Record]]:
         """Yield the records that the rest of an open file completes, piece by piece."""

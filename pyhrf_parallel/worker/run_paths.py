@@ -42,16 +42,16 @@ class RunPaths:
     """
 
     def __init__(self, directory: str | os.PathLike[str] = "") -> None:
-        self.directory = os.fspath(directory)
-        self.payload = self._path("payload")
-        self.plan = self._path("plan.json")
-        self.state = self._path("state.json")
-        self.engine_log = self._path("engine" + _LOG)
-        self.engine_pid = self._path("engine.pid")
-        self.earlier = self._path("earlier.json")
-        self.data_directories = self._path("data_directories.json")
-        self.setup = self._path("setup.sh")
-        self.reserve = self._path("reserve")
+        self.directory: str = os.fspath(directory)
+        self.payload: str = self._path("payload")
+        self.plan: str = self._path("plan.json")
+        self.state: str = self._path("state.json")
+        self.engine_log: str = self._path("engine" + _LOG)
+        self.engine_pid: str = self._path("engine.pid")
+        self.earlier: str = self._path("earlier.json")
+        self.data_directories: str = self._path("data_directories.json")
+        self.setup: str = self._path("setup.sh")
+        self.reserve: str = self._path("reserve")
 
     def _path(self, name: str) -> str:
         return os.path.join(self.directory, name)

@@ -48,7 +48,7 @@ class Cursor:
             os.close(descriptor)
         #: [running task + 1, the start of its call, next task to send, end of range]; the start is in ns of
         #: the monotonic clock, negative for when loading began, as long as it is not called yet.
-        self.numbers = memoryview(self._mapped).cast("q")
+        self.numbers: memoryview[int] = memoryview(self._mapped).cast("q")
 
     @property
     def running(self) -> int:

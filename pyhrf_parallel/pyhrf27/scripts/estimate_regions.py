@@ -27,14 +27,14 @@ MARK = "pyhrf_parallel: status "
 PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent(number, parent):
+def die_with_parent(number, parent):  # type: (int, int | None) -> None
     """Let this process get a signal when its parent ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
     if parent is not None and os.getppid() != parent:  # it has ended already
         os._exit(1)
 
 
-def find(program):
+def find(program):  # type: (str) -> str
     """Return where a program is: pyhrf's are beside its Python, which a script may have started."""
     beside = os.path.join(os.path.dirname(sys.executable), os.path.basename(program))
     for place in [program, beside]:
@@ -43,7 +43,7 @@ def find(program):
     sys.exit("There is neither %s nor %s: has this Python pyhrf?" % (program, beside))
 
 
-def is_python(program):
+def is_python(program):  # type: (str) -> bool
     """Return whether a program is a script of Python's, and not one that starts another program."""
     try:
         with open(program) as script:
@@ -53,7 +53,7 @@ def is_python(program):
     return True
 
 
-def run(program, arguments, parent):
+def run(program, arguments, parent):  # type: (str, list[str], int) -> None
     """Become the program."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     die_with_parent(signal.SIGKILL, parent)
@@ -67,7 +67,7 @@ def run(program, arguments, parent):
     runpy.run_path(program, run_name="__main__")
 
 
-def main(program):
+def main(program):  # type: (str) -> None
     """Analyse regions until there is nobody who asks for more."""
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -15,7 +15,7 @@ import own_home
 from pyhrf.xmlio import from_xml
 
 
-def main(config, result, output):
+def main(config, result, output):  # type: (str, str, str) -> None
     """Write them to a directory, and that to an archive."""
     with open(config) as text:
         treatment = from_xml(text.read())

@@ -18,7 +18,7 @@ except ImportError as error:
     )
 
 
-def main(argv):
+def main(argv):  # type: (list[str]) -> None
     """Split, as pyhrf's own FMRITreatment does it."""
     options = dict(zip(argv[::2], argv[1::2]))
     with open(options["-c"]) as config:
