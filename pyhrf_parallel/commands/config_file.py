@@ -1,4 +1,8 @@
-"""Changing keys of a configuration file, and nothing else in it."""
+"""Change keys of a configuration file, and nothing else in it.
+
+configupdater is of no use here: it drops the indentation of a line that it changes, and makes the lines below its
+continuation.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,7 @@ def configuration_file() -> Path:
 
 
 def read(path: Path) -> tuple[str, Configuration]:
-    """Return the text of a configuration file and its meaning; of none, if it does not exist."""
+    """Return the text of a configuration file and its settings; no text and the defaults if there is none."""
     if not path.exists():
         return "", Configuration()
     meaning = load_configuration(path)
@@ -34,7 +38,7 @@ def read(path: Path) -> tuple[str, Configuration]:
 
 
 def keys_of(text: str) -> set[str]:
-    """Return the keys that the section has."""
+    """Return the keys in the section."""
     lines = text.split("\n")
     start, stop = _section(lines)
     matches = (_KEY.match(line) for line in lines[start:stop])
@@ -42,7 +46,7 @@ def keys_of(text: str) -> set[str]:
 
 
 def changed(text: str, values: Mapping[str, object]) -> str:
-    r"""Return the text with these values in the section; all other lines stay as they are.
+    r"""Return the text with these values in the section, and all other lines unchanged.
 
     Examples
     --------
@@ -60,7 +64,7 @@ def changed(text: str, values: Mapping[str, object]) -> str:
 
 
 def _section(lines: list[str]) -> tuple[int, int]:
-    """Return where the lines of the section begin and end; 0 if there is none."""
+    """Return the range of the lines of the section, without its header; (0, 0) if there is none."""
     start = 0
     for number, line in enumerate(lines, 1):
         if line.lstrip().startswith("[") and start:
@@ -88,7 +92,7 @@ def _set(lines: list[str], key: str, value: str, end: str) -> list[str]:
 
 
 def _end_of_value(lines: list[str], number: int, stop: int) -> int:
-    """Return the line after the value that begins in a line: deeper lines continue it."""
+    """Return the line after the value that begins in a line and goes on in deeper lines."""
     depth, end = _depth(lines[number]), number + 1
     for following in range(number + 1, stop):
         line = lines[following]
@@ -105,21 +109,21 @@ def _depth(line: str) -> int:
 
 
 def write(path: Path, text: str, expected: Configuration) -> None:
-    """Replace a configuration file at once, keeping a copy of what it was at first.
+    """Replace a configuration file atomically, and keep a copy of the first version.
 
     Parameters
     ----------
     path : Path
-        The file; a link is followed.
+        The file; a symbolic link is followed.
     text : str
         Its new content.
     expected : Configuration
-        What it has to mean.
+        The settings that it must hold.
 
     Raises
     ------
     click.ClickException
-        If it does not mean that, or cannot be written. The file is as it was then.
+        If it would hold others, or cannot be written. The file is then unchanged.
     """
     path = path.resolve()
     new = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")

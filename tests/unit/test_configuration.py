@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import replace
+import inspect
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,14 @@ import pytest
 
 from pyhrf_parallel import ClusterError, ConfigurationError, remote_map, submit_map
 from pyhrf_parallel.backends import MODES, Mode
-from pyhrf_parallel.configuration import Configuration, load_configuration
+from pyhrf_parallel.configuration import (
+    SECTIONS,
+    Configuration,
+    load_configuration,
+    settings_of,
+)
 from pyhrf_parallel.runs.manifests import list_runs
-from tests.conftest import PYHRF_CONFIG
+from tests.conftest import PYHRF_CONFIG, ROOT
 
 
 @pytest.fixture
@@ -159,3 +165,22 @@ def test_resources_that_nobody_knows(mode: Mode, resources: Any, home: Path) -> 
         submit_map(Path.touch, [(home / "ran",)], resources=resources)
     assert not (home / "ran").exists()
     assert list_runs() == []
+
+
+class TestOfDocumentation:
+    """Each setting is declared once, and described in two places."""
+
+    def test_the_table_of_modes_has_all_keys(self) -> None:
+        table = (ROOT / "docs" / "modes.md").read_text().partition("| section | key |")[2]
+        rows = [row.split("|") for row in table.partition("\n\n")[0].splitlines()[2:]]
+        found: dict[str, list[str]] = {}
+        for _, section, keys, *_ in rows:
+            found.setdefault(section.strip(" `") or list(found)[-1], []).extend(
+                key.strip(" `") for key in keys.split(",")
+            )
+        assert found == {name: [*settings_of(name), *SECTIONS[name]] for name in SECTIONS}
+
+    def test_the_docstring_has_all_attributes(self) -> None:
+        lines = inspect.cleandoc(str(Configuration.__doc__)).partition("Attributes")[2].splitlines()
+        names = [line.partition(" : ")[0] for line in lines if " : " in line and line[0] != " "]
+        assert ", ".join(names) == ", ".join(f.name for f in fields(Configuration))

@@ -15,15 +15,15 @@ from pyhrf_parallel.commands.doctor.login_shell import adopt_login
 from pyhrf_parallel.commands.setup.environment import Environment, SetupAction
 from pyhrf_parallel.commands.setup.interpreters import MINOR
 from pyhrf_parallel.commands.setup.queues import find_queues, has_slurm
-from pyhrf_parallel.configuration import Configuration
+from pyhrf_parallel.configuration import Configuration, settings_of
 
 if TYPE_CHECKING:
     from pyhrf_parallel.runs.remote import Cluster
 
-_ALWAYS = ("server", "remote_python", "scheduler")
-_OTHERS = (
-    "server_id", "user", "port", "identity_file", "remote_path", "queue", "native_specification", "setup",
-)  # fmt: skip
+_OF_ONE_CLUSTER = [
+    key for key, setting in settings_of(config_file.SECTION).items() if setting["of_one_cluster"]
+]
+_ALWAYS = ("server", "remote_python", "scheduler")  # are written even where they are the defaults
 
 
 @click.command("setup-cluster", short_help="Make the environment on a cluster, and configure it.")
@@ -115,7 +115,7 @@ def _wanted(host: str, known: Configuration, options: dict[str, Any]) -> Configu
     base = console.split_user(host, known)
     if base.server != known.server:
         default = Configuration()
-        unset = {key: getattr(default, key) for key in (*_ALWAYS, *_OTHERS)}
+        unset = {key: getattr(default, key) for key in _OF_ONE_CLUSTER}
         base = console.split_user(host, replace(known, **unset))
     given = {key: value for key, value in options.items() if value is not None}
     if "identity" in given:
@@ -145,8 +145,8 @@ def _configuring(
     path: Path, text: str, known: Configuration, wanted: Configuration
 ) -> list[SetupAction]:
     values = {key: getattr(wanted, key) for key in _ALWAYS}
-    for key in _OTHERS:
-        if getattr(wanted, key) != getattr(known, key):
+    for key in _OF_ONE_CLUSTER:
+        if key not in values and getattr(wanted, key) != getattr(known, key):
             value = getattr(wanted, key)  # None is how pyhrf writes "the default"
             values[key] = str(value).replace("\n", "\n    ")
     new = config_file.changed(text, values)

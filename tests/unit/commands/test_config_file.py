@@ -25,6 +25,10 @@ from pyhrf_parallel.configuration import load_configuration
             "[parallel-cluster]\r\nserver = old\r\n\r\n[z]\r\n\u2028 = 1\r\n",
             "[parallel-cluster]\r\nserver = new\r\nport = 5\r\n\r\n[z]\r\n\u2028 = 1\r\n",
         ),
+        (  # a line less deep than the next one would be continued by it
+            "[parallel-cluster]\n  server = old\n  port = 4\n  queue = a\n",
+            "[parallel-cluster]\n  server = new\n  port = 5\n  queue = a\n",
+        ),
         ("[parallel-cluster]\nserver =\n", "[parallel-cluster]\nserver = new\nport = 5\n"),
     ],
 )
