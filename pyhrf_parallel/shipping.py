@@ -22,6 +22,7 @@ import cloudpickle
 from pyhrf_parallel.errors import NotShippableError, TransferError
 from pyhrf_parallel.files import working_directory
 from pyhrf_parallel.functions import travelling_by_value
+from pyhrf_parallel.needs import Needs, find_needs, imports_of, pack
 from pyhrf_parallel.tasks import Work
 from pyhrf_parallel.worker.payload import MAGIC, TAIL, map_array
 
@@ -35,8 +36,8 @@ _PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
 
 def write_payload(
     path: Path, work: Work, *, large: int | None = LARGE, for_here: bool = True
-) -> None:
-    """Write the function and the arguments of all tasks to one file.
+) -> Needs:
+    """Write the function and the arguments of all tasks to one file, with the user's own modules that they need.
 
     Parameters
     ----------
@@ -50,6 +51,11 @@ def write_payload(
         Whether the workers run on this machine and find modules and files where this process does.
         Elsewhere, the same paths may belong to somebody else.
 
+    Returns
+    -------
+    Needs
+        What the tasks need where they run, if that is not here.
+
     Raises
     ------
     NotShippableError
@@ -59,11 +65,16 @@ def write_payload(
         os.fchmod(file.fileno(), 0o600)
         file.write(MAGIC)
         shipper = _Shipper(file, large)
+        function = _segment(file, shipper.function(work.func))
+        blocks = [(first, *_segment(file, block)) for first, block in _blocks(work, shipper)]
+        needs = Needs() if for_here else find_needs(shipper.modules)
+        needs.check_size()
         contents = {
             "python": sys.version_info[:2],
             "tasks": len(work),
-            "function": _segment(file, shipper.function(work.func)),
-            "blocks": [(first, *_segment(file, block)) for first, block in _blocks(work, shipper)],
+            "function": function,
+            "blocks": blocks,
+            "code": _segment(file, pack(needs.files)) if needs.files else None,
             "sys_path": _absolute(sys.path) if for_here else [],
             "cwd": working_directory() if for_here else "~",
             "timeout": work.options.timeout,
@@ -71,6 +82,7 @@ def write_payload(
         }
         place = _segment(file, pickle.dumps(contents, 5))
         file.write(TAIL.pack(*place))
+        return needs
 
 
 @contextmanager
@@ -134,6 +146,8 @@ class _Shipper:
     def __init__(self, file: io.BufferedWriter, large: int | None) -> None:
         self._file = file
         self._large = large
+        #: Names of modules that what was pickled needs.
+        self.modules: set[str] = set()
         self._placed: dict[tuple[Any, ...], tuple[weakref.ref[Any], tuple[Any, ...]]] = {}
 
     def function(self, func: Callable[..., Any]) -> bytes:
@@ -200,6 +214,10 @@ def _reduce_code(code: types.CodeType) -> tuple[Any, tuple[Any, ...]]:
     return rebuild, tuple(named)
 
 
+# Besides classes, what is pickled by the name of its module, unless cloudpickle reduces it.
+_NAMED = frozenset({types.FunctionType, types.BuiltinFunctionType})
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     dispatch_table: ClassVar = ChainMap(
         {types.CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table
@@ -216,7 +234,14 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             placed = self._shipper.put_aside(obj)
             if placed is not None:
                 return map_array, placed
-        return super().reducer_override(obj)
+        elif kind is types.ModuleType:
+            self._shipper.modules.add(obj.__name__)
+        elif kind is types.CodeType:
+            self._shipper.modules |= imports_of(obj)
+        reduced = super().reducer_override(obj)
+        if reduced is NotImplemented and (kind in _NAMED or isinstance(obj, type)):
+            self._shipper.modules.add(obj.__module__ or "")
+        return reduced
 
 
 def _reason(error: BaseException) -> str:

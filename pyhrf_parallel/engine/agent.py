@@ -82,15 +82,11 @@ def checksum(path: str) -> dict[str, Any]:
 
 def describe(scheduler: str) -> dict[str, Any]:
     """Say what this side is: versions, and what the scheduler's commands are."""
-    try:
-        soma = importlib.metadata.version("soma-workflow")
-    except importlib.metadata.PackageNotFoundError:
-        soma = None
     queues, refusal = find_queues() if scheduler == "slurm" else (None, "")
     return {
         "python": list(sys.version_info[:3]),
         "package": __version__,
-        "soma_workflow": soma,
+        "soma_workflow": _version("soma-workflow"),
         "host": os.uname().nodename,
         "queues": queues,
         "refusal": refusal,
@@ -115,6 +111,18 @@ def reaches(address: str, path: str) -> dict[str, Any]:
     script = 'test -e "$1" && test -w "${1%/*}"'
     done = _output(*send_back.login(address), remote_command(["sh", "-c", script, "sh", path]))
     return {"reaches": done is not None}
+
+
+def versions(*names: str) -> dict[str, Any]:
+    """Return the versions of distributions; None of those that are not installed."""
+    return {"versions": {name: _version(name) for name in names}}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _output(*argv: str) -> str | None:
@@ -241,7 +249,7 @@ def remove(directory: str) -> dict[str, Any]:
 
 _COMMANDS = {
     command.__name__: command
-    for command in (prepare, describe, checksum, reaches, start, is_running, stop, remove)
+    for command in (prepare, describe, checksum, reaches, versions, start, is_running, stop, remove)
 }
 
 

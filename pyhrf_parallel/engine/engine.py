@@ -20,7 +20,7 @@ import threading
 import time
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from pyhrf_parallel.engine.takeover import Takeover, find_tasks
 from pyhrf_parallel.files import checksum, remove_directory
 from pyhrf_parallel.outcomes import Ledger
 from pyhrf_parallel.processes import adopt_orphans, kill_descendants
+from pyhrf_parallel.worker.payload import Payload
 from pyhrf_parallel.worker.process import describe_death, read_log_tail
 from pyhrf_parallel.worker.record_files import RecordFile, RecordStream
 from pyhrf_parallel.worker.records import is_return, lost, note
@@ -217,9 +218,12 @@ def _describe_end(row: JobStatus) -> str:
     return describe_death(row.exit_value)
 
 
-def _check_payload(plan: Plan) -> None:
+def _take_payload(plan: Plan) -> None:
+    """Check the payload, and unpack the modules that came with it."""
     if plan.checksum and checksum(_PATHS.payload) != plan.checksum:
         raise RuntimeError("The payload is not what was sent (wrong checksum)")
+    with closing(Payload(_PATHS.payload)) as payload:
+        payload.unpack_code(_PATHS.code)
 
 
 def _write_last(state: EngineState) -> None:
@@ -262,7 +266,7 @@ def main() -> None:
     here = os.getpid(), os.uname().nodename
     try:
         Path(_PATHS.reserve).write_bytes(bytes(_RESERVED))
-        _check_payload(plan)
+        _take_payload(plan)
         engine = Engine(plan, make_scheduler(plan))
         engine.run(again="again" in sys.argv[2:])
     except _Cancelled:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pyhrf_parallel.engine.plan import Plan
 from pyhrf_parallel.files import write_then_rename
+from pyhrf_parallel.worker.payload import add_code
 from pyhrf_parallel.worker.process import guard
 from pyhrf_parallel.worker.run_paths import RunPaths
 
@@ -56,6 +57,8 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(_NOT_FOUND)
+    if Path(RunPaths(run).code).is_dir():
+        add_code(RunPaths(run).code)
     began = time.time()
     status = subprocess.run([found, *arguments], cwd=group.directory, check=False).returncode
     if status == 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pyhrf_parallel.configuration import Configuration
@@ -43,6 +43,8 @@ class Preview:
         soma-workflow's name of it.
     job_options : list of str
         What it would be asked for, per job.
+    modules : dict of str to int
+        The files of your own modules that the payload would hold, with sizes in bytes.
     """
 
     server: str
@@ -53,11 +55,13 @@ class Preview:
     job_command: list[str]
     scheduler: str
     job_options: list[str]
+    modules: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Say what would happen."""
         lines = [f"On {self.server}, in {self.directory}:"]
         lines += [f"  send {name}, {size:,} bytes" for name, size in self.files.items()]
+        lines += [f"    with {name}, {size:,} bytes" for name, size in self.modules.items()]
         lines += [f"  run {shlex.join(command)}" for command in self.commands]
         asked = f", each with {' '.join(self.job_options)}" if self.job_options else ""
         lines.append(f"  submit {self.jobs} job(s) to {self.scheduler}{asked}:")
@@ -68,7 +72,7 @@ class Preview:
 def preview_run(work: Work, configuration: Configuration) -> Preview:
     """Say what `start_run` would do, without a connection."""
     if not configuration.has_cluster:
-        plan, files = _files(work, make_plan_here(configuration, work), for_here=True)
+        plan, files, _ = _files(work, make_plan_here(configuration, work), for_here=True)
         directory = str(directory_of_runs() / new_run_id())
         job = worker_command(".", "JOB", "supervise", "CLAIMS")
         return Preview("this machine", directory, files, [], plan.jobs, job, plan.scheduler, [])
@@ -77,7 +81,7 @@ def preview_run(work: Work, configuration: Configuration) -> Preview:
     address = find_address(
         settings.server, user=settings.user, port=settings.port, identity=settings.identity_file
     )
-    plan, files = _files(work, make_plan(settings, work), for_here=False)
+    plan, files, modules = _files(work, make_plan(settings, work), for_here=False)
     queue = [f"--partition={plan.queue}"] if plan.queue and plan.scheduler == "slurm" else []
     return Preview(
         str(address),
@@ -88,13 +92,17 @@ def preview_run(work: Work, configuration: Configuration) -> Preview:
         [settings.remote_python, *worker_command(".", "JOB", "supervise", "CLAIMS")[1:]],
         plan.scheduler,
         queue + plan.native,
+        modules,
     )
 
 
-def _files(work: Work, plan: Plan, *, for_here: bool) -> tuple[Plan, dict[str, int]]:
-    """Return a plan, and what would be written for it with sizes in bytes."""
+def _files(
+    work: Work, plan: Plan, *, for_here: bool
+) -> tuple[Plan, dict[str, int], dict[str, int]]:
+    """Return a plan, and what would be sent for it, with the modules in it; sizes in bytes."""
     with private_directory() as place:
         names, payload = RunPaths(), Path(RunPaths(place).payload)
-        write_payload(payload, work, for_here=for_here)
+        needs = write_payload(payload, work, for_here=for_here)
         plan = plan.with_payload(payload)
-        return plan, {names.payload: payload.stat().st_size, names.plan: len(plan.dumps())}
+        files = {names.payload: payload.stat().st_size, names.plan: len(plan.dumps())}
+        return plan, files, needs.sizes()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -126,6 +127,37 @@ class Cluster:
             )
         tail = "\n".join(err.strip().splitlines()[-5:])
         return f"{python} on {self.address} ended with status {status}:\n{tail}"
+
+    def check_distributions(self, needed: Mapping[str, str]) -> None:
+        """Compare installed distributions with those here, and warn of other versions.
+
+        Parameters
+        ----------
+        needed : mapping of str to str
+            Names, and versions here.
+
+        Raises
+        ------
+        ClusterError
+            If some are not installed there; the message has the command that installs them.
+        """
+        if not needed:
+            return
+        there = self.persistently(lambda: self.ask("versions", *needed))["versions"]
+        missing = [name for name in needed if there[name] is None]
+        if missing:
+            wanted = " ".join(f"--with {name}=={needed[name]}" for name in missing)
+            raise ClusterError(
+                f"{self.settings.remote_python} on {self.address} does not have {', '.join(missing)}, which the tasks "
+                f"need; run: pyhrf-parallel setup-cluster {self.address.alias} {wanted} (ship=False leaves this unchecked)"
+            )
+        others = [
+            f"{name} {there[name]} ({version} here)"
+            for name, version in needed.items()
+            if there[name].split(".")[:2] != version.split(".")[:2]
+        ]
+        if others:
+            warnings.warn(f"{self.address} has other versions: {', '.join(others)}", stacklevel=2)
 
     def prepare(
         self, name: str, plan: Plan, size: int, data_directories: Sequence[tuple[str, int]] = ()

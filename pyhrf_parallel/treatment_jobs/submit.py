@@ -20,7 +20,7 @@ from pyhrf_parallel.runs.here import LocalRunDirectory
 from pyhrf_parallel.runs.manifests import new_run_id, prepare_memory, remember
 from pyhrf_parallel.runs.planning import make_plan, make_plan_here
 from pyhrf_parallel.runs.soma_config import with_resource
-from pyhrf_parallel.runs.starting import describe_run, remove_quietly
+from pyhrf_parallel.runs.starting import check_needs, describe_run, remove_quietly
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Options, Work, check_options
 from pyhrf_parallel.treatment_jobs.checking import (
@@ -233,12 +233,12 @@ class _Submission:
                 replace(s, directory=place, send_to=self.address if is_sent else "")
                 for s, place in zip(self.subjects, run.data_directories, strict=True)
             ]
-            for subject in subjects:
-                subject.send(run)
             work = self._work(subjects)
             is_here = not self.configuration.has_cluster
             payload = Path(RunPaths(directory).payload)
-            write_payload(payload, work, for_here=is_here)
+            check_needs(run, write_payload(payload, work, for_here=is_here))
+            for subject in subjects:
+                subject.send(run)
             run.begin(add_treatments(plan, subjects, self.rois_per_job), payload)
             manifest = describe_run(
                 run_id, work, self.configuration, run.directory,

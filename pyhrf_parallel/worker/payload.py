@@ -15,6 +15,8 @@ import sys
 import zlib
 from bisect import bisect_right
 
+from pyhrf_parallel.worker.run_paths import RunPaths
+
 TYPE_CHECKING = False  # a worker has to start fast
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +48,7 @@ class Payload:
         self._sys_path: list[str] = contents["sys_path"]
         self._cwd: str = contents["cwd"]
         self._function = contents["function"]
+        self._code = contents["code"]
         self._places = contents["blocks"]
         self._firsts = [place[0] for place in self._places]
         self._block: tuple[int, list[Args], list[Kwargs]] = (-1, [], [])
@@ -70,8 +73,24 @@ class Payload:
         """Close the file; arrays that were mapped stay valid."""
         self._file.close()
 
+    def unpack_code(self, directory: str) -> None:
+        """Write the user's own modules that came along to a directory, if that is not done yet."""
+        if self._code is None or os.path.isdir(directory):
+            return
+        import io
+        import tarfile
+
+        part = f"{directory}.part"
+        content = zlib.decompress(self._read(*self._code))
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            archive.extraction_filter = getattr(tarfile, "data_filter", None)  # since Python 3.11.4
+            archive.extractall(part)  # noqa: S202  (checksummed, and written by `needs.pack`)
+        os.rename(part, directory)
+
     def enter(self) -> None:
         """Set the working directory and module search path of the caller's process."""
+        if self._code is not None:
+            add_code(RunPaths(os.path.dirname(os.path.abspath(self.path))).code)
         sys.path += [entry for entry in self._sys_path if entry not in sys.path]
         cwd = os.path.expanduser(self._cwd)
         if os.path.isdir(cwd):
@@ -106,6 +125,13 @@ class Payload:
         if zlib.crc32(content) != checksum:
             raise self._damaged(f"is damaged: wrong checksum at byte {offset}")
         return content
+
+
+def add_code(directory: str) -> None:
+    """Let this process, and those that it starts, import modules from a directory before any other."""
+    sys.path.insert(0, directory)
+    earlier = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = f"{directory}{os.pathsep}{earlier}" if earlier else directory
 
 
 def map_array(offset: int, dtype: Any, shape: tuple[int, ...], order: Any) -> Any:

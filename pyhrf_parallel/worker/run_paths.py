@@ -25,6 +25,8 @@ class RunPaths:
     ----------
     payload : str
         The function, the arguments, and large arrays once.
+    code : str
+        A directory with modules of the user's own, which came with the payload.
     plan : str
         What the engine is asked to do.
     state : str
@@ -44,6 +46,7 @@ class RunPaths:
     def __init__(self, directory: str | os.PathLike[str] = "") -> None:
         self.directory: str = os.fspath(directory)
         self.payload: str = self._path("payload")
+        self.code: str = self._path("code")
         self.plan: str = self._path("plan.json")
         self.state: str = self._path("state.json")
         self.engine_log: str = self._path("engine" + _LOG)

@@ -241,14 +241,15 @@ class TestTheOtherSide:
     def test_a_module_that_is_not_there(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        (tmp_path / "only_here.py").write_text("def double(x):\n    return 2 * x\n")
+        """Nobody can know before: it is imported within a function of a module."""
+        (tmp_path / "only_here.py").write_text("def f():\n    import hypothesis\n")
         monkeypatch.syspath_prepend(str(tmp_path))
         import only_here  # type: ignore[import-not-found]
 
-        with pytest.raises(Exception, match="No module named 'only_here'") as caught:
-            on_cluster(only_here.double, [(1,)])
+        with pytest.raises(Exception, match="No module named 'hypothesis'") as caught:
+            on_cluster(only_here.f, [()])
         assert isinstance(caught.value.__cause__, ModuleNotFoundError)
-        assert "pyhrf-parallel setup-cluster onenode --with only_here" in str(caught.value)
+        assert "pyhrf-parallel setup-cluster onenode --with hypothesis" in str(caught.value)
 
     def test_the_engine_is_killed(self, cluster: OneNode) -> None:
         with submit_map(cases.sleep_at, [(i, 1, 6) for i in range(4)]) as run:

@@ -1,0 +1,123 @@
+"""The user's own modules travel with the functions that need them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.cluster
+
+LAB = {
+    "script.py": """
+        import sys
+        from pyhrf_parallel import RemoteException, remote_map, submit_map
+        from mylab.model import Subject, Worse
+        from mylab import steps
+
+        def main():
+            subjects = [(Subject(name),) for name in ('sub-01', 'bad')]
+            found = remote_map(steps.prepare, subjects, mode='remote_cluster', on_error='return')
+            print(found[0].name, found[0].said)
+            print(repr(found[1].__cause__), isinstance(found[1].__cause__, Worse))
+            def here(subject):
+                import late.inner
+                return late.inner.VALUE, steps.in_a_process(), type(subject).__module__
+            print(remote_map(here, subjects[:1], mode='remote_cluster'))
+        main()
+        """,
+    "mylab/__init__.py": "",
+    "mylab/model.py": """
+        class Subject:
+            def __init__(self, name):
+                self.name, self.said = name, ''
+        class Worse(Exception):
+            def __init__(self, subject, *, reason):
+                super().__init__(f'{subject}: {reason}')
+        """,
+    "mylab/steps.py": """
+        import pathlib, subprocess, sys
+        from .model import Subject, Worse
+        def prepare(subject):
+            import helper_of_mylab
+            if subject.name == 'bad':
+                raise Worse(subject.name, reason='no voxel')
+            text = pathlib.Path(__file__).with_name('data').joinpath('word é.txt').read_text()
+            subject.said = helper_of_mylab.shout(text)
+            return subject
+        def in_a_process():
+            code = 'import helper_of_mylab; print(helper_of_mylab.shout("a"))'
+            return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
+        """,
+    "mylab/data/word é.txt": "hello",
+    "helper_of_mylab.py": "def shout(text): return text.upper()",
+    "late/__init__.py": "",
+    "late/inner.py": "VALUE = 7",
+}
+
+
+def write(directory: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text), encoding="utf-8")
+
+
+def run(script: Path, home: Path) -> str:
+    environment = {"HOME": str(home), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd="/",
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_script_with_modules_beside_it(configured: Path, tmp_path: Path) -> None:
+    lab = tmp_path / "the lab's code"
+    write(lab, LAB)
+    assert run(lab / "script.py", configured).splitlines() == [
+        "sub-01 HELLO",
+        "Worse('bad: no voxel') True",
+        "[(7, 'A\\n', 'mylab.model')]",
+    ]
+
+
+def test_the_page(configured: Path, tmp_path: Path) -> None:
+    """What the documentation shows is what happens."""
+    text = (ROOT / "docs/what-travels.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"`([\w/]+\.py)`[^`]*```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 4
+    write(tmp_path, dict(blocks))
+    write(tmp_path, {"mylab/__init__.py": "", "mylab/labels/atlas.txt": "Desikan\n"})
+    assert f"```text\n{run(tmp_path / 'analysis.py', configured)}```" in text
+
+
+def test_a_distribution_that_is_missing_there(configured: Path, tmp_path: Path) -> None:
+    script = """
+        import hypothesis
+        from pyhrf_parallel import ClusterError, remote_map
+        def version():
+            return hypothesis.__version__
+        try:
+            remote_map(version, mode='remote_cluster')
+        except ClusterError as error:
+            print(error)
+        """
+    write(tmp_path, {"script.py": script})
+    version = importlib.metadata.version("hypothesis")
+    assert f"setup-cluster onenode --with hypothesis=={version} " in run(
+        tmp_path / "script.py", configured
+    )
