@@ -11,7 +11,7 @@ from pyhrf_parallel.errors import RemoteException
 from pyhrf_parallel.functions import MarshalledFunction
 from pyhrf_parallel.outcomes import Outcomes
 from pyhrf_parallel.progress import ProgressOption, reporting
-from pyhrf_parallel.tasks import Args, Kwargs, MapOptions, OnError, Resources, prepare
+from pyhrf_parallel.tasks import Args, Kwargs, MapOptions, OnError, Resources, Ship, prepare
 
 R = TypeVar("R")
 
@@ -22,14 +22,14 @@ def remote_map(
     func: Callable[..., R], largs: Iterable[Args] | None = None, lkwargs: Iterable[Kwargs] | None = None,
     mode: Mode = "serial", *, n_jobs: int | None = None, progress: ProgressOption = None,
     on_error: Literal["raise"] = "raise", timeout: float | None = None, retries: int = 0,
-    resources: Resources | None = None, config: ConfigSource = None,
+    resources: Resources | None = None, config: ConfigSource = None, ship: Ship = "auto",
 ) -> list[R]: ...
 @overload
 def remote_map(
     func: Callable[..., R], largs: Iterable[Args] | None = None, lkwargs: Iterable[Kwargs] | None = None,
     mode: Mode = "serial", *, n_jobs: int | None = None, progress: ProgressOption = None,
     on_error: OnError, timeout: float | None = None, retries: int = 0,
-    resources: Resources | None = None, config: ConfigSource = None,
+    resources: Resources | None = None, config: ConfigSource = None, ship: Ship = "auto",
 ) -> list[R | RemoteException]: ...
 # fmt: on
 def remote_map(
@@ -45,6 +45,7 @@ def remote_map(
     retries: int = 0,
     resources: Resources | None = None,
     config: ConfigSource = None,
+    ship: Ship = "auto",
 ) -> list[R] | list[R | RemoteException]:
     """Execute a function in parallel on a list of arguments.
 
@@ -89,6 +90,10 @@ def remote_map(
         (2), ``queue`` (``'long'``). Without meaning where there is no scheduler.
     config : path or mapping, optional
         Configuration to use instead of ``~/.pyhrf/config.cfg``.
+    ship : {'auto', False} or list of modules, names and paths
+        Which of your own modules are sent to a cluster. ``'auto'`` finds those that the function and its
+        arguments need, a list adds to these, False sends none and compares no packages. Without meaning on
+        this machine.
 
     Returns
     -------
@@ -132,7 +137,7 @@ def remote_map(
     backend = load_backend(mode)
     work, configuration = prepare(
         func, largs, lkwargs, on_error,
-        {"n_jobs": n_jobs, "timeout": timeout, "retries": retries, "resources": resources, "config": config},
+        {"n_jobs": n_jobs, "timeout": timeout, "retries": retries, "resources": resources, "config": config, "ship": ship},
     )  # fmt: skip
     with reporting(progress, len(work), getattr(func, "__name__", mode)) as report:
         outcomes = Outcomes(work, report)
@@ -178,7 +183,7 @@ def remote_map_marshal(
     largs, lkwargs, mode, progress, on_error
         As in `remote_map`; but without `largs` and `lkwargs` nothing is called, as in pyhrf.
     **options
-        `n_jobs`, `timeout`, `retries`, `resources` and `config`, each as in `remote_map`.
+        `n_jobs`, `timeout`, `retries`, `resources`, `config` and `ship`, each as in `remote_map`.
 
     Returns
     -------

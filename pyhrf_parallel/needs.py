@@ -9,25 +9,25 @@ from __future__ import annotations
 import ast
 import dis
 import importlib.machinery
-import importlib.metadata
 import importlib.util
 import io
 import os
 import sys
 import sysconfig
-import tarfile
 import types
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from pyhrf_parallel.errors import ConfigurationError, NotShippableError
 
-Ship = Literal["auto", False] | Sequence[types.ModuleType | str | os.PathLike[str]]
+if TYPE_CHECKING:
+    from pyhrf_parallel.tasks import Ship
+
 #: Bytes of own modules that travel at most.
 LIMIT = 50e6
 _LISTED = 5  # files, in errors
@@ -58,6 +58,8 @@ class Needs:
         """Return the distributions that have the installed modules, with their versions here."""
         if not self.installed:
             return {}
+        import importlib.metadata  # slow, and not needed for maps on this machine
+
         homes = _homes()
         names = {name for top in self.installed for name in homes.get(top, ())}
         return {name: importlib.metadata.version(name) for name in sorted(names)}
@@ -165,6 +167,8 @@ def _named(item: types.ModuleType | str | os.PathLike[str]) -> importlib.machine
 
 def pack(files: Mapping[str, Path]) -> bytes:
     """Return an archive of files; its bytes depend on their names, modes and content only."""
+    import tarfile
+
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name in sorted(files):
@@ -228,6 +232,8 @@ def _absolute(node: ast.ImportFrom, package: str) -> str:
 @cache
 def _homes() -> Mapping[str, list[str]]:
     """Return the distributions of each top-level name, which takes some tenths of a second to find."""
+    import importlib.metadata
+
     return importlib.metadata.packages_distributions()
 
 

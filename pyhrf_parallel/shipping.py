@@ -67,7 +67,7 @@ def write_payload(
         shipper = _Shipper(file, large)
         function = _segment(file, shipper.function(work.func))
         blocks = [(first, *_segment(file, block)) for first, block in _blocks(work, shipper)]
-        needs = Needs() if for_here else find_needs(shipper.modules)
+        needs = Needs() if for_here else find_needs(shipper.modules, work.options.ship)
         needs.check_size()
         contents = {
             "python": sys.version_info[:2],

@@ -58,7 +58,7 @@ def submit_map(
     **options
         As in `remote_map`: `n_jobs` (how many jobs share the tasks), `timeout` (seconds per call), `retries`
         (of a task whose process died), `resources` (``{'mem': '4G', 'time': '01:00:00', 'cpus': 2,
-        'queue': 'long'}``) and `config` (a file, or a mapping).
+        'queue': 'long'}``), `config` (a file, or a mapping) and `ship` (your own modules).
 
     Returns
     -------

@@ -9,6 +9,7 @@ import os
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, Literal, TypedDict
 
 from pyhrf_parallel.amounts import READERS, read_amount
@@ -18,6 +19,7 @@ from pyhrf_parallel.errors import ArgumentError, ConfigurationError
 Args = Sequence[Any]
 Kwargs = Mapping[str, Any]
 OnError = Literal["raise", "return"]
+Ship = Literal["auto", False] | Sequence[ModuleType | str | os.PathLike[str]]
 
 
 class Resources(TypedDict, total=False):
@@ -36,6 +38,7 @@ class JobOptions(TypedDict, total=False):
     retries: int
     resources: Resources | None
     config: ConfigSource
+    ship: Ship
 
 
 class MapOptions(JobOptions, total=False):
@@ -56,6 +59,7 @@ class Options:
     timeout: float | None = None
     retries: int = 0
     resources: Mapping[str, Any] | None = None
+    ship: Ship = "auto"
 
 
 @dataclass(frozen=True)
@@ -179,7 +183,7 @@ def prepare(
         )
     checked = check_options(
         options.get("n_jobs"), on_error, options.get("timeout"), options.get("retries", 0),
-        options.get("resources"),
+        options.get("resources"), ship=options.get("ship", "auto"),
     )  # fmt: skip
     work = Work(func, *pair_arguments(func, largs, lkwargs), checked)
     return work, load_configuration(options.get("config"))
@@ -191,6 +195,8 @@ def check_options(
     timeout: float | None,
     retries: int,
     resources: Mapping[str, Any] | None,
+    *,
+    ship: Ship = "auto",
 ) -> Options:
     """Return the options of a map.
 
@@ -217,6 +223,7 @@ def check_options(
         None if timeout is None else min(float(timeout), _LONGEST_TIMEOUT),
         operator.index(retries),
         _check_resources(resources),
+        _check_ship(ship),
     )
 
 
@@ -228,6 +235,18 @@ def _is_duration(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return False
     return 0 < float(value) < math.inf
+
+
+def _check_ship(ship: object) -> Ship:
+    """Return the modules to send, as a list if they are named."""
+    if ship is False or ship == "auto":
+        return False if ship is False else "auto"
+    items = [] if isinstance(ship, str) or not isinstance(ship, Iterable) else list(ship)
+    if not items or not all(isinstance(item, (ModuleType, str, os.PathLike)) for item in items):
+        raise ConfigurationError(
+            f"ship must be 'auto', False, or a list of modules, their names, or paths, got {_short(ship)}"
+        )
+    return items
 
 
 def _check_resources(resources: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from pyhrf_parallel.runs.planning import make_plan, make_plan_here
 from pyhrf_parallel.runs.soma_config import with_resource
 from pyhrf_parallel.runs.starting import check_needs, describe_run, remove_quietly
 from pyhrf_parallel.shipping import write_payload
-from pyhrf_parallel.tasks import Options, Work, check_options
+from pyhrf_parallel.tasks import Options, Ship, Work, check_options
 from pyhrf_parallel.treatment_jobs.checking import (
     Paths,
     ResultTransfer,
@@ -59,6 +59,7 @@ class TreatmentOptions(TypedDict, total=False):
     local_host: str | None
     local_user: str | None
     config: ConfigSource
+    ship: Ship
 
 
 @overload
@@ -98,6 +99,7 @@ def submit_treatments(
     local_host: str | None = None,
     local_user: str | None = None,
     config: ConfigSource = None,
+    ship: Ship = "auto",
     dry_run: bool = False,
 ) -> TreatmentRun | TreatmentPreview:
     """Start treatments as jobs of the configured cluster, or without one of this machine; return at once.
@@ -140,6 +142,8 @@ def submit_treatments(
         This machine and account, as the cluster can reach them by SSH; by default their names.
     config : path or mapping, optional
         Instead of ``~/.pyhrf/config.cfg``.
+    ship : {'auto', False} or list of modules, names and paths
+        Which of your own modules are sent to a cluster, with analysers that need them; see `remote_map`.
     dry_run : bool
         Send nothing and connect nowhere: return what would be sent and started.
 
@@ -157,7 +161,7 @@ def submit_treatments(
     ClusterError, TransferError
         If the run cannot be started.
     """
-    options = check_options(n_jobs, "return", None, retries, resources)
+    options = check_options(n_jobs, "return", None, retries, resources, ship=ship)
     _check_choices(result_transfer, rois_per_job)
     configuration = load_configuration(config)
     adapted = {name: as_job_treatment(t, name) for name, t in treatments.items()}

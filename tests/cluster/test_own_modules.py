@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.one_node import wait_for
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.cluster
@@ -70,19 +71,25 @@ def write(directory: Path, files: dict[str, str]) -> None:
         path.write_text(textwrap.dedent(text), encoding="utf-8")
 
 
-def run(script: Path, home: Path) -> str:
-    environment = {"HOME": str(home), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
-    done = subprocess.run(
+def start(script: Path, home: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         [sys.executable, str(script)],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        env=environment,
+        env={"HOME": str(home), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
         cwd="/",
-        timeout=120,
-        check=False,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+
+
+def end(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return out
+
+
+def run(script: Path, home: Path) -> str:
+    return end(start(script, home))
 
 
 def test_a_script_with_modules_beside_it(configured: Path, tmp_path: Path) -> None:
@@ -103,6 +110,28 @@ def test_the_page(configured: Path, tmp_path: Path) -> None:
     write(tmp_path, dict(blocks))
     write(tmp_path, {"mylab/__init__.py": "", "mylab/labels/atlas.txt": "Desikan\n"})
     assert f"```text\n{run(tmp_path / 'analysis.py', configured)}```" in text
+
+
+def test_two_versions_at_a_time(configured: Path, tmp_path: Path) -> None:
+    """A run has the modules as they were when it was submitted."""
+    script = """
+        from pyhrf_parallel import remote_map
+        import versioned, more_of_mine
+        def value(seconds):
+            import time
+            time.sleep(seconds)
+            import versioned
+            return versioned.VALUE
+        print(remote_map(value, [(versioned.SECONDS,)], mode='remote_cluster', ship=['more_of_mine']))
+        """
+    write(tmp_path, {"script.py": script, "versioned.py": "VALUE, SECONDS = 'old', 6"})
+    write(tmp_path, {"more_of_mine.py": ""})
+    first = start(tmp_path / "script.py", configured)
+    state = configured / ".local/state/pyhrf_parallel/runs"
+    wait_for(lambda: any(state.glob("*/manifest.json")), 60, "the first run")
+    write(tmp_path, {"versioned.py": "VALUE, SECONDS = 'new', 0"})
+    assert run(tmp_path / "script.py", configured) == "['new']\n"
+    assert end(first) == "['old']\n"
 
 
 def test_a_distribution_that_is_missing_there(configured: Path, tmp_path: Path) -> None:

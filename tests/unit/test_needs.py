@@ -10,10 +10,11 @@ import textwrap
 import zlib
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pyhrf_parallel import ConfigurationError, NotShippableError, needs
+from pyhrf_parallel import ConfigurationError, NotShippableError, needs, remote_map, submit_map
 from pyhrf_parallel.needs import Needs, find_needs, imports_of, pack
 
 
@@ -126,6 +127,11 @@ class TestShip:
         with pytest.raises(ConfigurationError, match=f"ship: .*{item}"):
             find_needs([], [item])
 
+    @pytest.mark.parametrize("ship", ["all", True, None, [], [1], 0])
+    def test_what_is_refused(self, ship: Any) -> None:
+        with pytest.raises(ConfigurationError, match="ship must be 'auto', False, or a list"):
+            remote_map(abs, [(1,)], ship=ship)
+
 
 class TestWhatIsInstalled:
     def test_by_its_distribution(self) -> None:
@@ -152,6 +158,16 @@ class TestWhatIsInstalled:
         needs = find_needs(["lab_a"])
         assert sorted(needs.files) == ["lab_a.py", "lab_draws.py", "lab_more.py"]
         assert needs.installed == {"numpy", "joblib"}
+
+
+def test_a_dry_run_lists_what_would_travel(lab: Path) -> None:
+    make(lab, {"lab_dry/__init__.py": "def f(): pass", "lab_dry/table.csv": "1,2"})
+    f = importlib.import_module("lab_dry").f
+    config = {"parallel-cluster": {"server": "cluster.invalid"}}
+    preview = submit_map(f, dry_run=True, config=config)
+    assert preview.modules == {"lab_dry/__init__.py": 13, "lab_dry/table.csv": 3}
+    assert "    with lab_dry/table.csv, 3 bytes" in str(preview).splitlines()
+    assert submit_map(f, dry_run=True, config=config, ship=False).modules == {}
 
 
 def test_imports_of_code() -> None:
