@@ -55,7 +55,7 @@ if ! is_there; then
     fi
 fi
 test -d "$target" && tell refused a directory
-test -f "$target" || tell refused no regular file
+test -f "$target" || tell refused not a regular file
 present=$(sum "$target")
 test -n "$present" || tell refused a file whose SHA-256 checksum cannot be computed there
 for known; do

@@ -10,12 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pyhrf_parallel.errors import TreatmentDataError
 from pyhrf_parallel.pyhrf27 import allowed, xml_tree
-from pyhrf_parallel.pyhrf27.images import count_scans, read_image, time_axis
+from pyhrf_parallel.pyhrf27.find_regions import count_scans, find_regions
 from pyhrf_parallel.pyhrf27.region_server import EstimateByPyhrf
 from pyhrf_parallel.treatment_jobs.read_results import parse_results
 from pyhrf_parallel.treatment_jobs.region_files import CONFIG, RESULT, data_name
@@ -37,23 +34,23 @@ _PATH_HINTS = ("file", "dir")
 
 
 class PyhrfTreatment(JobTreatment):
-    """A treatment that pyhrf 0.5 has written, for pyhrf on Python 2.7 where the jobs run.
+    """An XML configuration of pyhrf 0.5, analysed by pyhrf on Python 2.7 where the jobs run.
 
-    pyhrf need not be installed here: all that has to be known is read from the XML and the images.
+    pyhrf need not be installed here: data files and regions are read from the XML and the images.
 
     Parameters
     ----------
     root : xml.etree.ElementTree.Element
         The configuration.
     base : path
-        What relative paths in it are relative to.
+        The directory of its relative paths.
     python : path
         The Python 2.7 that has pyhrf, where the jobs run.
 
     Raises
     ------
     TreatmentDataError
-        If it is no configuration of a treatment on files.
+        If it is not the configuration of a treatment of files.
     """
 
     keeps_names = False
@@ -110,7 +107,7 @@ class PyhrfTreatment(JobTreatment):
 
     @property
     def result_dump_file(self) -> str | None:  # type: ignore[override]
-        """Where the configuration wants the result."""
+        """The path of the result in the configuration."""
         found: str | None = self._parameter("result_dump_file")
         return found
 
@@ -128,7 +125,7 @@ class PyhrfTreatment(JobTreatment):
         return os.path.normpath(os.path.join(self._base, text))  # noqa: PTH118
 
     def _files(self) -> list[tuple[str, ET.Element]]:
-        """Return the elements that are paths of data, with what they are called."""
+        """Return the names of the parameters that are paths of data, with their elements."""
         found = []
         for name, element in xml_tree.texts(self._data):
             path = self._path(element.text or "")
@@ -144,63 +141,24 @@ class PyhrfTreatment(JobTreatment):
         paths = dict.fromkeys(self._path(element.text or "") for _, element in self._files())
         return [*paths, *map(str, SCRIPTS)]
 
-    @cached_property
-    def _labels(self) -> NDArray[np.integer[Any]]:
-        """The mask as pyhrf takes it."""
-        masks = [e for name, e in self._files() if name in _MASKS]
-        if len(masks) != 1:
-            raise TreatmentDataError(f"its data have {len(masks)} masks, and one is needed")
-        path = self._path(masks[0].text or "")
-        values = read_image(path)
-        if not np.allclose(np.round(values), values):
-            raise TreatmentDataError(f"{path}: its labels are not whole numbers")
-        labels: NDArray[np.int64] = np.round(values).astype(np.int64)
-        if labels.min() == -1:
-            labels += 1
-        labels[(labels >= 1) & ~self._measured(labels.shape)] = 0
-        return labels
-
-    def _measured(self, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-        """Tell where pyhrf goes on with the signals: without variance, as it computes it, it does not."""
-        squares: Any = 0
-        total: Any = 0
-        n = 0
-        for element in self._bold():
-            path = self._path(element.text or "")
-            bold = read_image(path)
-            axis = time_axis(bold)
-            if bold.size != bold.shape[axis] * np.prod(shape):
-                raise TreatmentDataError(f"{path} has shape {bold.shape}, and the mask {shape}")
-            n += bold.shape[axis]
-            # In the type of the image, which may be too small for it.
-            squares = squares + (bold**2).sum(axis).reshape(shape)
-            total = total + bold.sum(axis).reshape(shape)
-        if n == 0:
-            raise TreatmentDataError("its data name no BOLD images")
-        if n == 1:
-            raise TreatmentDataError("its BOLD images have one scan")
-        of_integers = np.issubdtype(squares.dtype, np.integer)
-        with np.errstate(invalid="ignore"):  # of what is infinite
-            variance = (squares // (n - 1) if of_integers else squares / (n - 1)) - (total / n) ** 2
-        measured: NDArray[np.bool_] = (variance != 0) & ~np.isnan(total)
-        return measured
-
-    def _bold(self) -> list[ET.Element]:
-        return [e for name, e in self._files() if name in _BOLD]
+    def _bold(self) -> list[str]:
+        """Return the paths of the BOLD images."""
+        return [self._path(e.text or "") for name, e in self._files() if name in _BOLD]
 
     @cached_property
     def roi_sizes(self) -> dict[int, int]:
         """The labels of the regions with their sizes, the biggest first, as pyhrf splits."""
-        background = self._data.find("background_label")
-        outside = (None if background is None else xml_tree.value(background)) or 0
-        ids, sizes = np.unique(self._labels[self._labels != outside], return_counts=True)
-        order = np.argsort(-sizes, kind="stable")
-        return {int(ids[i]): int(sizes[i]) for i in order}
+        masks = [self._path(e.text or "") for name, e in self._files() if name in _MASKS]
+        if len(masks) != 1:
+            raise TreatmentDataError(f"its data have {len(masks)} masks, and one is needed")
+        element = self._data.find("background_label")
+        background = (None if element is None else xml_tree.value(element)) or 0
+        return find_regions(masks[0], self._bold(), background)
 
     def dump_roi_datasets(
         self, dry: bool = False, output_dir: str | os.PathLike[str] | None = None
     ) -> tuple[list[str], list[int]]:
-        """Name the files of the regions; writing them is pyhrf's, where it is installed.
+        """Return the files and labels of the regions; only pyhrf can write these files, where the jobs run.
 
         Raises
         ------
@@ -232,12 +190,11 @@ class PyhrfTreatment(JobTreatment):
         for element, path in renamed:
             same[element].text = path
         self._data = data
-        for name, here in _WRITTEN.items():  # by nobody: results are brought back by other ways
+        for name, here in _WRITTEN.items():  # nobody reads them there
             written = self._root.find(name)
             if written is not None and xml_tree.kind(written) != "None":
                 written.text = here
-        for known in ("_labels", "roi_sizes"):
-            self.__dict__.pop(known, None)
+        self.__dict__.pop("roi_sizes", None)
 
     def set_init_param(self, name: str, value: Any) -> None:
         """Change a plain parameter of the treatment: a text, a number, True or False.
@@ -254,7 +211,7 @@ class PyhrfTreatment(JobTreatment):
         if element is None:
             raise ValueError(f"no parameter {name!r}")
         if xml_tree.kind(element) != type(value).__name__:
-            raise ValueError(f"{name} is a {xml_tree.kind(element)}, and {value!r} is none")
+            raise ValueError(f"{name} is a {xml_tree.kind(element)}, and {value!r} is not")
         element.text = str(value)
 
     def to_xml(self) -> str:
@@ -269,7 +226,7 @@ class PyhrfTreatment(JobTreatment):
         return ET.tostring(self._root, encoding="unicode")
 
     def output_command(self, result: str, archive: str) -> list[str] | None:
-        """Return what lets pyhrf make its images and tables, where the jobs run."""
+        """Return the command by which pyhrf makes its images and tables where the jobs run."""
         if self._parameter(_OUTPUTS) is False:
             return None
         return [self.python, OUTPUT_SCRIPT.name, CONFIG, result, archive]
@@ -279,13 +236,13 @@ class PyhrfTreatment(JobTreatment):
         return parse_results(content)
 
     def roi_shapes(self) -> list[tuple[int, int]]:
-        """Return how many scans and voxels each region has, the biggest first."""
-        scans = sum(count_scans(self._path(e.text or "")) for e in self._bold())
+        """Return the number of scans and voxels of each region, the biggest first."""
+        scans = sum(map(count_scans, self._bold()))
         return [(scans, size) for size in self.roi_sizes.values()]
 
     @property
     def check_command(self) -> list[str]:
-        """The command that fails where there is no pyhrf."""
+        """The words of a command that fails where there is no pyhrf."""
         return [
             self.python,
             "-c",
@@ -295,15 +252,15 @@ class PyhrfTreatment(JobTreatment):
 
     @property
     def split_command(self) -> list[str]:
-        """The command that writes the regions, among the files that are sent."""
+        """The words of the command that writes the regions: a script that is sent."""
         return [self.python, SPLIT_SCRIPT.name]
 
     @property
     def estimation_command(self) -> list[str]:
-        """Pyhrf's own command, of the same environment."""
+        """The words of pyhrf's own command, in the same environment."""
         directory = os.path.dirname(self.python)  # noqa: PTH120
         return [os.path.join(directory, "pyhrf_jde_estim")]  # noqa: PTH118
 
     def region_estimator(self) -> EstimateByPyhrf:
-        """Return what runs that command on regions, and imports pyhrf once."""
+        """Return a function that runs this command on regions, and imports pyhrf once."""
         return EstimateByPyhrf([self.python, ESTIMATION_SCRIPT.name], *self.estimation_command)

@@ -21,19 +21,19 @@ _OUTPUTS = (".nii.gz", ".nii", ".gii", ".tsv", ".json", ".html")
 
 
 class Ledger:
-    """The file that says how results were made, and which files belong to them.
+    """A file that records how results were made, and which files belong to them.
 
-    A file belongs to them if it is listed with the checksum that it has: a name alone says nothing of who has
-    written what is there.
+    A file belongs to the results if it is listed with its present checksum: a name alone does not tell who has
+    written the file.
 
     Parameters
     ----------
     path : Path
-        The file itself: JSON.
+        The file itself, in JSON.
     result : Path
         The list of results, which is replaced, but never removed.
     others : iterable of Path
-        Where other ledgers may be: those that list the same `result` count, and end when this one has results.
+        Other ledgers, which may be missing. Those that list the same `result` count, until this one has results.
     """
 
     def __init__(self, path: Path, result: Path, others: Iterable[Path] = ()) -> None:
@@ -51,7 +51,7 @@ class Ledger:
 
     @property
     def earlier(self) -> dict[str, Any]:
-        """What is known of the analysis that has left the result; empty if nothing is."""
+        """The record of the analysis that has left the result; empty if there is none."""
         if self._result.is_file():
             digest = checksum(self._result)
             for path, told in {self._path: self._told, **self._others}.items():
@@ -72,7 +72,7 @@ class Ledger:
         Raises
         ------
         TreatmentError
-            If one would replace an input, or a file that no earlier analysis has left here as it is.
+            If one would replace an input, or a file that is not as an earlier analysis has left it.
         """
         read = {os.path.realpath(path) for path in inputs}
         for path in [self._path, self._result, *paths]:
@@ -101,47 +101,45 @@ class Ledger:
         return not path.is_file() or checksum(path) not in self.replaceable(path)
 
     def replaceable(self, path: Path) -> list[str]:
-        """Return the SHA-256 checksums under which a file belongs to earlier results, whether or not it is there."""
+        """Return the SHA-256 checksums with which a file belongs to earlier results; the file may be missing."""
         return self._own().get(str(path), [])
 
     def _why(self, path: Path) -> str:
         """Say why a file is foreign."""
         if self.replaceable(path):
-            return "has been changed since an analysis has written it"
+            return "has been changed since an analysis wrote it"
         if path.name.endswith(PROVENANCE) and _is_of_old_version(path):
             return (
-                "tells of results of an earlier version of this library, which did not note what belongs to "
-                "them: they are not replaced, since they may have been changed"
+                "tells of results of an earlier version of this library, which did not list their files: "
+                "they are not replaced, since they may have been changed"
             )
-        return "is no result of an earlier analysis that is known here"
+        return "is not a known result of an earlier analysis"
 
     def note(self, files: Mapping[Path, str], identity: Mapping[str, Any] | None) -> None:
-        """Note files by their checksums, just before they get their names: whatever happens, they are known.
+        """List files just before they get their names, so that they are known even if this process is killed.
 
         Parameters
         ----------
         files : dict of Path to str
-            Their SHA-256.
+            Their SHA-256 checksums.
         identity : dict, optional
-            The analysis that they are of, if that is known.
+            Their analysis, if it is known.
         """
         listed = self._own()
         for path, digest in files.items():
-            listed[str(path)] = [
-                *listed.get(str(path), []),
-                digest,
-            ]  # until then, the earlier one is there
+            # Until then, the earlier file is there.
+            listed[str(path)] = [*listed.get(str(path), []), digest]
             self._noted[str(path)] = digest
         told = self._told or {"identity": None}
         self._write(told | {"unfinished": identity or {}}, listed)
 
     def finish(self, identity: Mapping[str, Any] | None, told: Mapping[str, Any]) -> None:
-        """Note how the files were made that were noted; remove what earlier results have besides them."""
+        """Record how the listed files were made, and remove other files of earlier results."""
         lists: dict[str, list[str]] = {}
         for path, digests in self._own().items():
             if path in self._noted:
                 continue
-            if not path.endswith(_OUTPUTS):  # a list of results that was given another name to stay
+            if not path.endswith(_OUTPUTS):  # a list of results under another name, which stays
                 lists[path] = digests
             elif Path(path).parent == self._path.parent and not self.is_foreign(Path(path)):
                 Path(path).unlink(missing_ok=True)
@@ -154,7 +152,7 @@ class Ledger:
         self._others = {}
 
     def _own(self) -> dict[str, list[str]]:
-        """Return the checksums that files of earlier results may have, by their paths."""
+        """Return the checksums of files of earlier results, by their paths."""
         own: dict[str, list[str]] = {}
         for ledger, told in {**self._others, self._path: self._told}.items():
             for path, digests in _files(ledger, told).items():
@@ -162,10 +160,10 @@ class Ledger:
         return own
 
     def _write(self, told: Mapping[str, Any], files: Mapping[str, list[str]]) -> None:
-        place = self._path.parent
-        place.mkdir(parents=True, exist_ok=True)
+        directory = self._path.parent
+        directory.mkdir(parents=True, exist_ok=True)
         names = {
-            os.path.relpath(path, place) if Path(path).is_relative_to(place) else path: (
+            os.path.relpath(path, directory) if Path(path).is_relative_to(directory) else path: (
                 digests[0] if len(digests) == 1 else digests
             )
             for path, digests in files.items()
@@ -177,7 +175,7 @@ class Ledger:
 
 
 def result_ledger(result: Path, outputs: Iterable[str | Path] = ()) -> Ledger:
-    """Return the ledger beside a list of results, for one that comes without other files.
+    """Return the ledger of a list of results that comes without other files; it is beside the list.
 
     Parameters
     ----------
@@ -186,7 +184,7 @@ def result_ledger(result: Path, outputs: Iterable[str | Path] = ()) -> Ledger:
     outputs : iterable of path
         Directories that earlier analyses of the same treatment may have written other files to.
     """
-    others = [Path(place) / PROVENANCE for place in (result.parent, *outputs)]
+    others = [Path(directory) / PROVENANCE for directory in (result.parent, *outputs)]
     return Ledger(result.with_name(f"{result.name}.{PROVENANCE}"), result, dict.fromkeys(others))
 
 
@@ -194,23 +192,23 @@ Note = Callable[[Mapping[Path, str]], None]
 
 
 def write(path: Path, save: Callable[[Path], object], size: int, note: Note | None = None) -> Path:
-    """Save under a temporary name of the same kind first: a file with its real name is complete.
+    """Save a file, which appears under its final name only when complete.
 
     Parameters
     ----------
     path : Path
         The file.
     save : callable
-        Saves it under the name that it is given.
+        Saves it to the path given, which has the same suffixes.
     size : int
-        How many bytes it has, about.
+        Its approximate size in bytes, for errors.
     note : callable, optional
-        Notes its checksum before it gets its real name.
+        Lists its checksum before it gets its final name.
 
     Raises
     ------
     TreatmentError
-        If it cannot be written, as on a full disk: saying how many bytes it has, about, and are free.
+        If it cannot be written, as on a full disk, with its size and the free space.
     """
     part = path.with_name(f".part-{os.getpid()}{''.join(path.suffixes[-2:])}")
     try:
@@ -242,7 +240,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _is_of_old_version(path: Path) -> bool:
-    """Return whether a file is the provenance of version 0.1.0 as it was first, which lists no files."""
+    """Return whether a file is the provenance of an early version 0.1.0, which listed no files."""
     with suppress(OSError, ValueError):
         content = json.loads(path.read_text(encoding="utf-8"))
         versions = content.get("versions") if isinstance(content, dict) else None
@@ -251,7 +249,7 @@ def _is_of_old_version(path: Path) -> bool:
 
 
 def _files(path: Path, told: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return the checksums that a ledger lists, by paths: several of what was being replaced."""
+    """Return the checksums in a ledger by paths; a file that was being replaced has several."""
     return {
         str(path.parent / name): [
             d for d in (listed if isinstance(listed, list) else [listed]) if d

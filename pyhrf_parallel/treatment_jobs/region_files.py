@@ -1,4 +1,4 @@
-"""Files of a treatment where it runs: their names, the results of regions in them, and joining these.
+"""The files of a treatment where its jobs run: their names, and the results of regions, which are joined.
 
 Standard library only.
 """
@@ -15,17 +15,17 @@ from typing import Any, BinaryIO
 from pyhrf_parallel.compressing import unpacked
 from pyhrf_parallel.errors import TreatmentError
 
-#: The treatment, its merged result, what was made of that for people.
+#: The treatment, its merged result, the archive of files for people.
 CONFIG, RESULT, ARCHIVE = "treatment.xml", "result.pck", "outputs.tar"
-#: Where programs of a treatment may leave what others leave in a user's home.
+#: The home of programs that write settings and caches to a user's home.
 HOME = ".home"
-#: The pickle protocol of region results: programs of it can be joined.
+#: The pickle protocol of region results: pickles of this protocol can be joined.
 PROTOCOL = 3
 #: The report of a region whose analysis has succeeded.
 OK = "ok"
 
 _PROTO = 0x80  # the opcode that the protocol follows
-_LONG = 1 << 32  # bytes that need eight for their number
+_LONG = 1 << 32  # a longer text has a length of eight bytes
 
 _DATA, _RESULT = "roidata_", "result_"
 _PARTS = 3  # of a region's result: the region, what was found, and a report
@@ -42,7 +42,7 @@ def result_name(data_name: str) -> str:
     Raises
     ------
     ValueError
-        If its data have no name that says so.
+        If the file is not named as the data of a region.
     """
     if not data_name.startswith(_DATA):
         raise ValueError(f"{data_name} is not named as the data of a region, {_DATA}0001.pck")
@@ -50,7 +50,7 @@ def result_name(data_name: str) -> str:
 
 
 def result_path(data_file: str | os.PathLike[str]) -> Path:
-    """Return where the result of a region goes: beside its data."""
+    """Return the path of a region's result, which is beside its data."""
     path = Path(data_file).absolute()
     return path.with_name(result_name(path.name))
 
@@ -76,7 +76,7 @@ def crash_report(result: Any) -> str:
 
 
 def last_line(report: str) -> str:
-    """Return the line of a traceback that says what happened."""
+    """Return the last line of a traceback, which says what happened."""
     return report.strip().rpartition("\n")[2] or "no reason given"
 
 
@@ -85,7 +85,7 @@ def _forget(*_: object, **__: object) -> None:
 
 
 class _Forgetful(type):
-    """Of a class that is its own only instance: a pickle may ask for either."""
+    """The type of a class that is its own instance: a pickle may ask for either."""
 
     def __call__(cls, *_: object, **__: object) -> type:
         return cls
@@ -94,7 +94,7 @@ class _Forgetful(type):
 
 
 class _Anything(metaclass=_Forgetful):
-    """Takes the place of every object in a pickle: whatever is done with it is forgotten."""
+    """Stands in for every object in a pickle, and ignores whatever is done with it."""
 
     def __new__(cls, *_: object, **__: object) -> Any:
         return cls
@@ -103,7 +103,7 @@ class _Anything(metaclass=_Forgetful):
 
 
 class _Outline(pickle.Unpickler):
-    """Reads plain values, and imports and calls nothing."""
+    """Reads plain values of a pickle; imports and calls nothing."""
 
     def find_class(self, module: str, name: str) -> Any:
         return _read_outline if (module, name) == ("pickle", "loads") else _Anything
@@ -117,12 +117,12 @@ def _read_outline(content: bytes) -> Any:
 
 
 def read_outline(path: str | os.PathLike[str]) -> Any:
-    """Return the plain values of a pickle of Python 2 or 3, with a blank in the place of all others.
+    """Return the plain values of a pickle of Python 2 or 3, with stand-ins for all others.
 
     Raises
     ------
     TreatmentError
-        If it ends too early: whoever wrote it was stopped, or had no space.
+        If it ends too early: its writer was killed, or the disk was full.
     """
     content = Path(path).read_bytes()
     try:
@@ -134,7 +134,7 @@ def read_outline(path: str | os.PathLike[str]) -> Any:
 
 
 def merge_pickles(paths: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str]) -> None:
-    """Write one pickle of a list of what several pickles hold, without unpickling them.
+    """Join pickles to one pickle, of the list of their values, without unpickling them.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def merge_pickles(paths: Sequence[str | os.PathLike[str]], output: str | os.Path
     Raises
     ------
     TreatmentError
-        If one is missing or damaged; `output` is as it was then.
+        If one is missing or damaged; then `output` is not changed.
     """
     target = Path(output)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
@@ -162,7 +162,7 @@ def merge_pickles(paths: Sequence[str | os.PathLike[str]], output: str | os.Path
 
 
 def _copy_program(path: Path, file: BinaryIO) -> None:
-    """Copy a pickle without its end."""
+    """Copy a pickle without its last opcode."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -176,7 +176,7 @@ def _copy_program(path: Path, file: BinaryIO) -> None:
 
 
 def _call_loads(content: bytes, file: BinaryIO) -> None:
-    """Write a program that loads a pickle: one of a later protocol counts what it remembers, from 0 on."""
+    """Write a program that calls `pickle.loads`: later protocols number their memo from 0, and cannot be joined."""
     n_bytes = len(content)
     file.write(b"cpickle\nloads\n")
     file.write(

@@ -156,8 +156,13 @@ class Subject:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Rebuild from `as_json`."""
-        regions = {int(label): file for label, file in values["regions"].items()}
-        return cls(**{**values, "regions": regions, "commands": Commands(**values["commands"])})
+        shapes = values["roi_shapes"]
+        rebuilt = {
+            "regions": {int(label): file for label, file in values["regions"].items()},
+            "commands": Commands(**values["commands"]),
+            "roi_shapes": shapes and [(scans, voxels) for scans, voxels in shapes],
+        }
+        return cls(**{**values, **rebuilt})
 
     def as_json(self) -> dict[str, Any]:
         """Return all of it, as JSON can have it."""

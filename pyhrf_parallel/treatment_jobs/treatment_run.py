@@ -50,7 +50,7 @@ class TreatmentRun(Run):
         return state is not None and state.phase in ("done", "failed")
 
     def collect(self, *, progress: ProgressOption = False) -> dict[str, TreatmentOutcome]:
-        """Wait for the end, and bring the results here: to the file that each treatment is to have.
+        """Wait for the end, and bring the result of each treatment to its file here.
 
         The run keeps its files until `clean` is called.
 
@@ -70,7 +70,7 @@ class TreatmentRun(Run):
             If a result cannot be brought here.
         """
         tasks, name = self.manifest.tasks, self.manifest.function
-        # An engine that has given up is told below, with what there is.
+        # If the engine has given up, the outcomes say so.
         with reporting(progress, tasks, name) as report:
             self.follow_to_end(Outcomes(self.work, report))
         directory = self._connected()
@@ -172,7 +172,7 @@ class TreatmentRun(Run):
 
     @property
     def how_to_go_on(self) -> str:
-        """What a user may do with a run that was kept."""
+        """The commands that go on with a run that was kept."""
         return (
             f"The run was kept: pyhrf-parallel retry {self.run_id}, then pyhrf-parallel collect {self.run_id} "
             f"(or pyhrf-parallel clean {self.run_id})"

@@ -251,7 +251,9 @@ class TestWayBack:
         ) as run:  # fmt: skip
             with pytest.raises(TreatmentError) as caught:
                 run.results()
-            assert f"would replace {result}, which is no result of an earlier" in str(caught.value)
+            assert f"would replace {result}, which is not a known result of an earlier" in str(
+                caught.value
+            )
             assert "until then the result is kept on onenode, in /" in str(caught.value)
             sent = hashlib.sha256(b"mine").hexdigest()
             logs = "".join(run.logs().values())

@@ -383,7 +383,7 @@ class TestKeeping:
         treatment.output_command = lambda *names: [sys.executable, "-c", code, *names]  # type: ignore[attr-defined]
         out.mkdir(parents=True)
         (out / "b.nii").write_text("mine")
-        with pytest.raises(TreatmentError, match=r"replace .*b\.nii, which is no result"):
+        with pytest.raises(TreatmentError, match=r"replace .*b\.nii, which is not a known result"):
             run_here({"one": treatment}, tmp_path / "out")
         assert files(out) == ["b.nii"]
         assert (out / "b.nii").read_text() == "mine"

@@ -79,7 +79,7 @@ class TestReplacing:
         (out / name).write_text('{"my own": 1}')
         treatment = ROITreatment(subject.data(), never, out)
         with pytest.raises(
-            TreatmentError, match=rf"replace .*{name}, which is no result of an ear"
+            TreatmentError, match=rf"replace .*{name}, which is not a known result of an ear"
         ):
             if mode == "submit":
                 treatment.submit()
@@ -101,7 +101,7 @@ class TestReplacing:
         out = tmp_path / "out"
         out.mkdir()
         (out / "audio_z.nii.gz").write_text("mine")
-        with pytest.raises(TreatmentError, match=r"audio_z\.nii\.gz, which is no result"):
+        with pytest.raises(TreatmentError, match=r"audio_z\.nii\.gz, which is not a known result"):
             ROITreatment(subject.data(), GLMAnalyser(), out).run()
         assert content(out) == {"audio_z.nii.gz": b"mine"}
 
@@ -218,9 +218,9 @@ class TestResultsElsewhere:
     ) -> None:
         (out / name).write_text("mine")
         treatment = ROITreatment(subject.data(), never, tmp_path / "other")
-        with pytest.raises(TreatmentError, match=rf"replace .*{name}, which is no result"):
+        with pytest.raises(TreatmentError, match=rf"replace .*{name}, which is not a known result"):
             submit_treatments({"a": treatment}, {"a": out})
-        with pytest.raises(TreatmentError, match=rf"replace .*{name}, which is no result"):
+        with pytest.raises(TreatmentError, match=rf"replace .*{name}, which is not a known result"):
             submit_treatments({"a": treatment}, {"a": out}, dry_run=True)
         assert content(out) == {name: b"mine"}
 
@@ -230,7 +230,9 @@ class TestResultsElsewhere:
         treatment = ROITreatment(subject.data(), analyses.mean_signal, tmp_path / "other")
         with submit_treatments({"a": treatment}, {"a": out}) as run:
             (out / "result.pck").write_text("mine")
-            with pytest.raises(TreatmentError, match=r"replace .*result\.pck, which is no result"):
+            with pytest.raises(
+                TreatmentError, match=r"replace .*result\.pck, which is not a known result"
+            ):
                 run.results()
             assert content(out) == {"result.pck": b"mine"}
             (out / "result.pck").rename(out / "mine")
@@ -264,7 +266,7 @@ class TestResultsElsewhere:
             (place / name).write_bytes(text)
         treatment = ROITreatment(subject.data(), analyses.mean_signal)
         assert len(self.run(treatment, out)) == 3
-        with pytest.raises(TreatmentError, match=r"replace .*here.*, which is no result"):
+        with pytest.raises(TreatmentError, match=r"replace .*here.*, which is not a known result"):
             self.run(treatment, out, make_outputs=True)
         run_soma_workflow(
             {"a": treatment}, None, None, None, None, None, None, {"a": out}, "LABEL", False
@@ -291,7 +293,7 @@ class TestFilesThatAreNotKnown:
         treatment = ROITreatment(subject.data(), analyses.mean_signal, tmp_path / "out")
         kill_while_it_writes(treatment)
         (tmp_path / "out" / "regions.tsv").write_text("mine")
-        with pytest.raises(TreatmentError, match=r"regions\.tsv, which is no result"):
+        with pytest.raises(TreatmentError, match=r"regions\.tsv, which is not a known result"):
             treatment.run()
         assert (tmp_path / "out" / "regions.tsv").read_text() == "mine"
 
@@ -303,7 +305,7 @@ class TestFilesThatAreNotKnown:
             (out / "regions.tsv").write_text("mine")
             return 1
 
-        with pytest.raises(TreatmentError, match=r"regions\.tsv, which is no result"):
+        with pytest.raises(TreatmentError, match=r"regions\.tsv, which is not a known result"):
             ROITreatment(subject.data(), analyse, out).run()
         assert content(out) == {"regions.tsv": b"mine"}
 

@@ -101,12 +101,12 @@ def test_what_is_no_file(machine: Machine, tmp_path: Path) -> None:
     assert list(machine.target.iterdir()) == []
     machine.target.rmdir()
     machine.target.symlink_to(tmp_path / "nowhere")
-    assert machine.run() == "refused no regular file"
+    assert machine.run() == "refused not a regular file"
     assert machine.target.is_symlink()
     assert not (tmp_path / "nowhere").exists()
     machine.target.unlink()
     os.mkfifo(machine.target)
-    assert machine.run() == "refused no regular file"
+    assert machine.run() == "refused not a regular file"
 
 
 def test_a_file_system_without_hard_links(machine: Machine) -> None:
