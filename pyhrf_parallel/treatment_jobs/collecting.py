@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from pyhrf_parallel.treatment_jobs.ledger import Ledger, result_ledger
 from pyhrf_parallel.treatment_jobs.outcome import TaskFailure, TreatmentOutcome
 from pyhrf_parallel.treatment_jobs.region_files import ARCHIVE, RESULT, crash_report
 from pyhrf_parallel.treatment_jobs.subject import Subject
-from pyhrf_parallel.treatment_jobs.treatment import JobSpan, JobTreatment
+from pyhrf_parallel.treatment_jobs.treatment import JobSpan
 from pyhrf_parallel.worker.run_paths import RunPaths
 
 if TYPE_CHECKING:  # paramiko is needed on clusters only
@@ -41,8 +41,8 @@ class Collector:
         Its position in the run.
     subject : Subject
         The treatment.
-    treatment : JobTreatment
-        It, as it was submitted: it knows how its results are read.
+    read_results : callable
+        Reads the content of its result.
     directory : LocalRunDirectory or RemoteRunDirectory
         The run's.
     tasks : Outcomes
@@ -57,7 +57,7 @@ class Collector:
 
     number: int
     subject: Subject
-    treatment: JobTreatment
+    read_results: Callable[[bytes], list[Any]]
     directory: LocalRunDirectory | RemoteRunDirectory
     tasks: Outcomes
     state: EngineState
@@ -157,7 +157,7 @@ class Collector:
         try:
             content = path.read_bytes()
             if hashlib.sha256(content).hexdigest() == expected:
-                return self.treatment.read_results(content)
+                return self.read_results(content)
         except Exception as error:
             raise TreatmentError(f"{told}{type(error).__name__}: {error}") from error
         raise TreatmentError(f"{told}somebody has changed it since the cluster has sent it")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import cloudpickle
@@ -77,12 +78,11 @@ class TreatmentRun(Run):
         state = read_state(directory)
         if state is None:
             raise ClusterError(f"The run's directory {self.manifest.directory} is gone")
-        treatments = self.treatments()
         where = str(self.manifest.settings.get("server") or "this machine")
         return {
             subject.name: Collector(
-                number, subject, as_job_treatment(treatments.get(subject.name, JobTreatment())), directory,
-                self._outcomes, state, self._provenance(subject), where,
+                number, subject, partial(self._read_results, subject.name), directory, self._outcomes, state,
+                self._provenance(subject), where,
             ).collect(progress)
             for number, subject in enumerate(self.subjects)
         }  # fmt: skip
@@ -192,6 +192,11 @@ class TreatmentRun(Run):
             raise RunNotFoundError(f"The treatments of {self.run_id} were not kept") from error
         treatments: dict[str, Any] = pickle.loads(content)
         return treatments
+
+    def _read_results(self, name: str, content: bytes) -> list[Any]:
+        """Read a result as its treatment does, or as the default if that could not be kept."""
+        treatment = self.treatments().get(name, JobTreatment())
+        return as_job_treatment(treatment).read_results(content)
 
     def _provenance(self, subject: Subject) -> dict[str, Any]:
         """Return how a result was made, for people."""
