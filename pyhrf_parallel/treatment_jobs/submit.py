@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Literal, Unpack, overload
 
 from pyhrf_parallel.account import user_name
 from pyhrf_parallel.configuration import ConfigSource, Configuration, load_configuration
@@ -22,7 +22,7 @@ from pyhrf_parallel.runs.planning import make_plan, make_plan_here
 from pyhrf_parallel.runs.soma_config import with_resource
 from pyhrf_parallel.runs.starting import check_needs, describe_run, remove_quietly
 from pyhrf_parallel.shipping import write_payload
-from pyhrf_parallel.tasks import Options, Ship, Work, check_options
+from pyhrf_parallel.tasks import JobOptions, Options, Resources, Ship, Work, check_options
 from pyhrf_parallel.treatment_jobs.checking import (
     Paths,
     ResultTransfer,
@@ -43,23 +43,18 @@ if TYPE_CHECKING:  # paramiko is needed on clusters only
     from pyhrf_parallel.runs.remote import RemoteRunDirectory
 
 
-class TreatmentOptions(TypedDict, total=False):
+class TreatmentOptions(JobOptions, total=False):
     """The options of `submit_treatments`."""
 
     label: str
     exec_cmd: Command
     split_cmd: Command
     remote_paths: Paths | None
-    n_jobs: int | None
     rois_per_job: int | None
-    resources: Mapping[str, Any] | None
-    retries: int
     make_outputs: bool
     result_transfer: ResultTransfer
     local_host: str | None
     local_user: str | None
-    config: ConfigSource
-    ship: Ship
 
 
 @overload
@@ -92,7 +87,7 @@ def submit_treatments(
     remote_paths: Paths | None = None,
     n_jobs: int | None = None,
     rois_per_job: int | None = None,
-    resources: Mapping[str, Any] | None = None,
+    resources: Resources | None = None,
     retries: int = 0,
     make_outputs: bool = True,
     result_transfer: ResultTransfer = "auto",

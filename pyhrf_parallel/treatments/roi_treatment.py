@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from pyhrf_parallel.backends import check_mode
+from pyhrf_parallel.backends import Mode, check_mode
 from pyhrf_parallel.configuration import ConfigSource
 from pyhrf_parallel.errors import NotShippableError, TreatmentError
 from pyhrf_parallel.files import write_then_rename
+from pyhrf_parallel.tasks import Resources
 from pyhrf_parallel.treatment_jobs.ledger import result_ledger
 from pyhrf_parallel.treatment_jobs.outcome import TaskFailure, as_error, raise_failures, tell
 from pyhrf_parallel.treatment_jobs.region_files import PROTOCOL, RESULT, data_name, read_outline
@@ -215,12 +216,12 @@ class ROITreatment(JobTreatment):
 
     def run(
         self,
-        mode: str = "serial",
+        mode: Mode = "serial",
         n_jobs: int | None = None,
         *,
         retry_failed: bool = False,
         rois_per_job: int | None = None,
-        resources: Mapping[str, Any] | None = None,
+        resources: Resources | None = None,
         retries: int = 0,
         config: ConfigSource = None,
     ) -> list[Result]:
@@ -302,7 +303,7 @@ class ROITreatment(JobTreatment):
         n_jobs: int | None = None,
         *,
         rois_per_job: int | None = None,
-        resources: Mapping[str, Any] | None = None,
+        resources: Resources | None = None,
         retries: int = 0,
         config: ConfigSource = None,
     ) -> TreatmentRun:

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from pyhrf_parallel import load_results
+from pyhrf_parallel.backends import Mode
 from pyhrf_parallel.treatments import ROITreatment
 from tests.treatments.analyses import mean_signal
 from tests.treatments.conftest import Subject
 
 
 @pytest.mark.parametrize("mode", ["serial", "remote_cluster"])
-def test_they_are_compressed_and_read(mode: str, subject: Subject, tmp_path: Path) -> None:
+def test_they_are_compressed_and_read(mode: Mode, subject: Subject, tmp_path: Path) -> None:
     treatment = ROITreatment(
         subject.data(),
         mean_signal,

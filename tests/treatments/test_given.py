@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from pyhrf_parallel import NotShippableError, TreatmentDataError, TreatmentError
+from pyhrf_parallel.backends import Mode
 from pyhrf_parallel.treatments import FmriData, GLMAnalyser, ROITreatment
 from tests.conftest import ROOT
 from tests.treatments import analyses
@@ -148,7 +149,7 @@ def in_memory(subject: Subject) -> dict[str, Any]:
 
 class TestInMemory:
     @pytest.mark.parametrize("mode", ["serial", "remote_cluster"])
-    def test_images_and_tables(self, mode: str, subject: Subject, tmp_path: Path) -> None:
+    def test_images_and_tables(self, mode: Mode, subject: Subject, tmp_path: Path) -> None:
         given = in_memory(subject)
         found = ROITreatment(FmriData.of(**given), GLMAnalyser(), tmp_path / "a").run(mode)
         given["events"][0].to_csv(tmp_path / "0.tsv", sep="\t", index=False)
@@ -233,6 +234,6 @@ class TestArguments:
 
     @pytest.mark.parametrize("mode", ["serial", "remote_cluster"])
     def test_modes_are_called_as_those_of_maps(
-        self, mode: str, subject: Subject, tmp_path: Path
+        self, mode: Mode, subject: Subject, tmp_path: Path
     ) -> None:
         assert len(ROITreatment(subject.data(), analyses.mean_signal, tmp_path).run(mode)) == 3

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyhrf_parallel import TreatmentDataError, load_results
+from pyhrf_parallel.backends import Mode
 from pyhrf_parallel.treatment_jobs.region_files import PROTOCOL, merge_pickles
 from pyhrf_parallel.treatments import FIRAnalyser, GLMAnalyser, ROIData, ROITreatment
 from pyhrf_parallel.treatments.pickling import dumps
@@ -41,7 +42,7 @@ class TestOurs:
     @pytest.mark.parametrize("mode", ["serial", "remote_cluster"])
     @pytest.mark.parametrize("analyser", [GLMAnalyser(), FIRAnalyser(length=8), describe])
     def test_they_are_read_as_they_were(
-        self, analyser: Any, mode: str, subject: Subject, tmp_path: Path
+        self, analyser: Any, mode: Mode, subject: Subject, tmp_path: Path
     ) -> None:
         expected = ROITreatment(subject.data(), analyser, tmp_path / "out").run(mode)
         results = load_results(tmp_path / "out" / "result.pck")

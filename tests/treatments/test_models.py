@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from pyhrf_parallel import TreatmentDataError, TreatmentError, load_results, submit_treatments
+from pyhrf_parallel.backends import Mode
 from pyhrf_parallel.errors import ArgumentError
 from pyhrf_parallel.treatments import (
     Estimates,
@@ -52,7 +53,7 @@ class TestOnce:
     )
     @pytest.mark.parametrize("mode", ["serial", "remote_cluster", "submit_treatments"])
     def test_one_error_for_all_regions(
-        self, analyser: Any, told: str, mode: str, subject: Subject, tmp_path: Path
+        self, analyser: Any, told: str, mode: Any, subject: Subject, tmp_path: Path
     ) -> None:
         treatment = ROITreatment(subject.data(), analyser, tmp_path / "out")
         with pytest.raises(TreatmentDataError, match=told) as caught:
@@ -104,7 +105,7 @@ class TestOnce:
             def check(self, data: FmriData) -> None:
                 raise ValueError(f"too few scans: {data.images[0].shape[3]}")
 
-        modes = ("serial", "remote_cluster")
+        modes: tuple[Mode, ...] = ("serial", "remote_cluster")
         for mode in modes:
             with pytest.raises(ValueError, match="too few scans: 90"):
                 ROITreatment(subject.data(), Careful(), tmp_path).run(mode)
@@ -194,7 +195,7 @@ class TestCentredSignals:
 
 class TestRegionsWithoutVoxels:
     @pytest.mark.parametrize("mode", ["serial", "local", "remote_cluster"])
-    def test_it_stays_with_its_reason(self, mode: str, subject: Subject, tmp_path: Path) -> None:
+    def test_it_stays_with_its_reason(self, mode: Mode, subject: Subject, tmp_path: Path) -> None:
         subject.runs[1][5] = 0  # region 30
         treatment = ROITreatment(subject.data(), analyses.mean_signal, tmp_path / "out")
         results = treatment.run(mode, n_jobs=1)
@@ -266,12 +267,12 @@ class TestOneRegionAlone:
         ],
     )
     def test_in_other_modes(
-        self, analyser: Any, told: str, mode: str, subject: Subject, tmp_path: Path
+        self, analyser: Any, told: str, mode: Mode, subject: Subject, tmp_path: Path
     ) -> None:
         self.check(mode, analyser, told, subject, tmp_path)
 
     @staticmethod
-    def check(mode: str, analyser: Any, told: str, subject: Subject, tmp_path: Path) -> None:
+    def check(mode: Mode, analyser: Any, told: str, subject: Subject, tmp_path: Path) -> None:
         treatment = ROITreatment(subject.data(), analyser, tmp_path / "out")
         with pytest.raises(TreatmentError, match=rf"region 2 \(40 voxels\): .*({told})"):
             treatment.run(mode, n_jobs=1)
@@ -283,7 +284,7 @@ class TestOneRegionAlone:
         assert table["status"].tolist() == ["ok", "failed", "ok"]
 
     def test_lambdas_are_results(self, subject: Subject, tmp_path: Path) -> None:
-        modes = ("serial", "local", "remote_cluster")
+        modes: tuple[Mode, ...] = ("serial", "local", "remote_cluster")
         for mode in modes:
             treatment = ROITreatment(subject.data(), lambda _: lambda: 5, tmp_path / mode)
             treatment.run(mode, n_jobs=1)
@@ -300,7 +301,7 @@ class TestOneRegionAlone:
 
     @pytest.mark.parametrize("mode", ["serial", "local", "remote_cluster"])
     def test_events_that_an_analyser_edits_are_its_own(
-        self, mode: str, subject: Subject, tmp_path: Path
+        self, mode: Mode, subject: Subject, tmp_path: Path
     ) -> None:
         def edit(roi: ROIData) -> float:
             total = float(sum(table["onset"].sum() for table in roi.events))

@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyhrf_parallel import TreatmentError, load_results, run_soma_workflow, submit_treatments
+from pyhrf_parallel.backends import Mode
 from pyhrf_parallel.commands.cli import run as run_command
 from pyhrf_parallel.treatment_jobs.outcome import raise_failures
 from pyhrf_parallel.treatments import (
@@ -54,7 +55,7 @@ def len_of_signals(roi: ROIData) -> int:
     return len(roi.signals)
 
 
-def kill_while_it_writes(treatment: ROITreatment, mode: str = "serial") -> None:
+def kill_while_it_writes(treatment: ROITreatment, mode: Mode = "serial") -> None:
     """Run a treatment whose process is killed before it writes its first table."""
 
     def killed(*args: Any) -> None:
@@ -72,7 +73,7 @@ class TestReplacing:
         "name", ["regions.tsv", "result.pck", "report.html", "provenance.json", "maps.tsv"]
     )
     def test_a_file_of_the_users_is_refused_before_anything_runs(
-        self, name: str, mode: str, subject: Subject, tmp_path: Path
+        self, name: str, mode: Any, subject: Subject, tmp_path: Path
     ) -> None:
         out = tmp_path / "out"
         out.mkdir()
@@ -185,7 +186,7 @@ class TestReplacing:
 
     @pytest.mark.parametrize("mode", ["serial", "remote_cluster"])
     def test_a_run_that_was_killed_while_it_wrote(
-        self, mode: str, subject: Subject, tmp_path: Path
+        self, mode: Mode, subject: Subject, tmp_path: Path
     ) -> None:
         """What it has left is known, and is no obstacle for the next one."""
         treatment = ROITreatment(subject.data(), analyses.mean_signal, tmp_path / "out")

@@ -20,7 +20,7 @@ from pyhrf_parallel import (
     load_results,
     remote_map,
 )
-from pyhrf_parallel.backends import MODES
+from pyhrf_parallel.backends import MODES, Mode
 from pyhrf_parallel.treatments import (
     Estimates,
     FIRAnalyser,
@@ -178,7 +178,7 @@ def test_the_result_alone(subject: Subject, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_region_that_fails(mode: str, subject: Subject, tmp_path: Path) -> None:
+def test_a_region_that_fails(mode: Mode, subject: Subject, tmp_path: Path) -> None:
     out = tmp_path / "out"
     treatment = ROITreatment(subject.data(), analyses.fail_in_2, out)
     with pytest.raises(TreatmentError) as caught:
@@ -198,7 +198,7 @@ def test_a_region_that_fails(mode: str, subject: Subject, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("mode", MODES[1:])
-def test_a_region_whose_process_dies(mode: str, subject: Subject, tmp_path: Path) -> None:
+def test_a_region_whose_process_dies(mode: Mode, subject: Subject, tmp_path: Path) -> None:
     with pytest.raises(TreatmentError, match=r"region 2 \(40 voxels\).*(?s:.)*SIGKILL"):
         ROITreatment(subject.data(), analyses.die_in_2, tmp_path / "out").run(mode, n_jobs=2)
     assert len(load_results(tmp_path / "out" / "result.pck")) == 3
@@ -237,7 +237,7 @@ def test_what_is_wrong_is_said_before_anything_is_analysed(
     with pytest.raises(ConfigurationError) as of_a_map:
         remote_map(never, mode="cluster")  # type: ignore[call-overload]
     with pytest.raises(ConfigurationError) as of_a_treatment:
-        ROITreatment(subject.data(), never, tmp_path / "out").run("cluster")
+        ROITreatment(subject.data(), never, tmp_path / "out").run("cluster")  # type: ignore[arg-type]
     assert str(of_a_treatment.value) == str(of_a_map.value)
     subject.tr = 3.0
     with pytest.raises(TreatmentDataError, match="TR of 2 s"):
