@@ -116,7 +116,7 @@ class LateForTheSecond:
         if i == 0:
             time.sleep(0.7)
             raise ValueError(i)
-        time.sleep(30)
+        time.sleep(200)
 
 
 def meet(directory: Path, i: int) -> None:

@@ -263,10 +263,9 @@ class TestLostTasks:
 class TestTimeout:
     def test_a_task_over_it_is_stopped_and_fails(self, mode: Mode) -> None:
         began = time.monotonic()
-        results = remote_map(
-            cases.sleep_at, [(i, 2) for i in range(6)], mode=mode, timeout=0.5, on_error="return"
-        )
-        assert time.monotonic() - began < 15
+        calls = [(i, 2, 200) for i in range(6)]
+        results = remote_map(cases.sleep_at, calls, mode=mode, timeout=0.5, on_error="return")
+        assert time.monotonic() - began < 100
         failed = results.pop(2)
         assert results == [0, 1, 3, 4, 5]
         assert isinstance(failed, RemoteException)
@@ -288,8 +287,8 @@ class TestTimeout:
         assert isinstance(caught.value, TimeoutError) is (mode in ORIGINAL)
 
     def test_it_is_for_each_task_and_not_for_all(self, mode: Mode) -> None:
-        calls = [(0.2,)] * 4
-        assert remote_map(time.sleep, calls, mode=mode, timeout=0.6, n_jobs=1) == [None] * 4
+        calls = [(0.5,)] * 4
+        assert remote_map(time.sleep, calls, mode=mode, timeout=1.9, n_jobs=1) == [None] * 4
 
 
 @worker_mode
@@ -297,8 +296,10 @@ class TestWorkers:
     def test_other_tasks_are_not_waited_for(self, mode: Mode) -> None:
         began = time.monotonic()
         with pytest.raises((ValueError, RemoteException)):
-            remote_map(lambda i: time.sleep(20) if i else int("x"), numbers(2), mode=mode, n_jobs=2)
-        assert time.monotonic() - began < 10
+            remote_map(
+                lambda i: time.sleep(200) if i else int("x"), numbers(2), mode=mode, n_jobs=2
+            )
+        assert time.monotonic() - began < 100
 
     def test_a_worker_that_begins_after_the_failure_is_not_waited_for(
         self, mode: Mode, tmp_path: Path
@@ -307,7 +308,7 @@ class TestWorkers:
         func = cases.LateForTheSecond(str(tmp_path / "marker"))
         with pytest.raises((ValueError, RemoteException)):
             remote_map(func, numbers(2), mode=mode, n_jobs=2)
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 100
 
     def test_a_result_that_cannot_travel(self, mode: Mode) -> None:
         results = remote_map(cases.return_unpicklable, numbers(3), mode=mode, on_error="return")

@@ -86,7 +86,7 @@ def test_ctrl_c(script: Script, mode: Mode) -> None:
     script.wait_for("started-0")
     time.sleep(0.3)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes of the script
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=45)
     assert "KeyboardInterrupt" in err
     assert "Exception in thread" not in err
     assert process.returncode != 0
@@ -97,7 +97,7 @@ def test_the_embedded_engine_dies_with_a_killed_client(script: Script) -> None:
     process = script.start(BUSY, "remote_cluster")
     script.wait_for("started-1")
     process.kill()
-    process.communicate(timeout=20)
+    process.communicate(timeout=45)
     script.assert_nothing_left()
 
 
@@ -205,7 +205,7 @@ def test_idle_processes_end_with_a_killed_client(script: Script, number: signal.
     process = script.start(IDLE)
     script.wait_for("idle")
     process.send_signal(number)
-    process.communicate(timeout=20)  # when nobody can write to its output any more
+    process.communicate(timeout=45)  # when nobody can write to its output any more
     script.assert_nothing_left()
 
 
