@@ -150,3 +150,37 @@ def test_a_distribution_that_is_missing_there(configured: Path, tmp_path: Path) 
     assert f"setup-cluster onenode --with hypothesis=={version} " in run(
         tmp_path / "script.py", configured
     )
+
+
+@pytest.mark.usefixtures("imaging")
+def test_an_analyser_of_an_own_module(configured: Path, tmp_path: Path) -> None:
+    script = """
+        import sys
+        import nibabel as nib, numpy as np
+        from pathlib import Path
+        from pyhrf_parallel.treatments import FmriData, ROITreatment
+        from mylab.analysis import TemporalSNR
+
+        here = Path(__file__).parent
+        signals = np.random.default_rng(0).normal(100, 1, (2, 2, 1, 30)).astype('f4')
+        labels = np.array([[[1], [2]], [[2], [2]]], 'i2')
+        for name, values in (('bold', signals), ('labels', labels)):
+            nib.save(nib.Nifti1Image(values, np.eye(4)), here / f'{name}.nii')
+        (here / 'events.tsv').write_text('onset\\tduration\\ttrial_type\\n4\\t1\\tgo\\n')
+        data = FmriData.of(here / 'bold.nii', here / 'labels.nii', here / 'events.tsv', 2.0)
+        treatment = ROITreatment(data, TemporalSNR(), here / 'out')
+        there = treatment.run('remote_cluster')
+        print([(roi.roi_id, estimates.maps['tsnr'].shape) for roi, estimates, _ in there])
+        """
+    analysis = """
+        from pyhrf_parallel.treatments import Estimates
+        from .numbers import ratio
+        class TemporalSNR:
+            def __call__(self, roi):
+                return Estimates({'tsnr': ratio(roi.signals[0])})
+        """
+    numbers = "def ratio(signals):\n    return signals.mean(axis=0) / signals.std(axis=0)\n"
+    write(tmp_path, {"script.py": script, "mylab/__init__.py": "", "mylab/analysis.py": analysis})
+    write(tmp_path, {"mylab/numbers.py": numbers})
+    assert run(tmp_path / "script.py", configured) == "[(2, (3,)), (1, (1,))]\n"
+    assert any((tmp_path / "out").glob("tsnr*.nii*"))
