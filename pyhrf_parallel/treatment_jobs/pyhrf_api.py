@@ -119,8 +119,9 @@ def prepare_treatment_jobs(  # noqa: PLR0917  (the original's)
 ) -> tuple[Any, list[Any], list[tuple[Any, Any]], Any]:
     """Prepare soma-workflow jobs to perform one treatment (one subject).
 
-    Uploads the treatment and its files to `remote_path`. The jobs are for a workflow of your own;
-    `run_soma_workflow` submits them, and sees to all the rest.
+    Uploads the treatment and its files to `remote_path`. The jobs are for a workflow of your own, and as pyhrf's:
+    their scp replaces whatever has the name of the result. `run_soma_workflow` and `submit_treatments` submit jobs
+    that replace earlier results only.
 
     Parameters
     ----------
