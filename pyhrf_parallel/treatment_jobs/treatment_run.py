@@ -67,6 +67,9 @@ class TreatmentRun(Run):
 
         Raises
         ------
+        TreatmentError
+            If results would replace files that are no earlier results, or cannot be read; those of the other
+            treatments have been brought here.
         TransferError
             If a result cannot be brought here.
         """
@@ -79,13 +82,20 @@ class TreatmentRun(Run):
         if state is None:
             raise ClusterError(f"The run's directory {self.manifest.directory} is gone")
         where = str(self.manifest.settings.get("server") or "this machine")
-        return {
-            subject.name: Collector(
+        outcomes: dict[str, TreatmentOutcome] = {}
+        refused: list[TreatmentError] = []
+        for number, subject in enumerate(self.subjects):
+            collector = Collector(
                 number, subject, partial(self._read_results, subject.name), directory, self._outcomes, state,
                 self._provenance(subject), where,
-            ).collect(progress)
-            for number, subject in enumerate(self.subjects)
-        }  # fmt: skip
+            )  # fmt: skip
+            try:
+                outcomes[subject.name] = collector.collect(progress)
+            except TreatmentError as error:  # the results of the others are wanted all the same
+                refused.append(error)
+        if refused:
+            raise TreatmentError("\n".join(map(str, refused))) from refused[0]
+        return outcomes
 
     def finish(
         self, progress: ProgressOption = None, *, keep_failed: bool = True

@@ -394,6 +394,21 @@ class TestKeeping:
             assert files(out) == made
             run_here({"one": treatment}, tmp_path / "out")
 
+    def test_results_of_the_others_are_brought_all_the_same(self, tmp_path: Path) -> None:
+        treatments = {name: table(tmp_path / name) for name in "abc"}
+        paths = {name: tmp_path / "out" / name for name in treatments}
+        with submit_treatments(treatments, paths, exec_cmd=ESTIMATE, split_cmd=SPLIT) as run:
+            for name in "ab":
+                (paths[name] / "result.pck").write_text("mine")
+            with pytest.raises(TreatmentError, match=r"(?s)replace .*a/result.*\n.*b/result"):
+                run.results()
+            assert (paths["a"] / "result.pck").read_text() == "mine"
+            assert means(pickle.loads((paths["c"] / "result.pck").read_bytes())) == [1, 2, 3]
+            for name in "ab":
+                (paths[name] / "result.pck").unlink()
+            assert [means(found) for found in run.results().values()] == [[1, 2, 3]] * 3
+            run.clean()
+
     def test_a_result_that_would_replace_what_is_analysed(self, tmp_path: Path) -> None:
         treatment = table(tmp_path)
         treatment.result_dump_file = "signals.csv"
