@@ -1,7 +1,7 @@
-"""Map a function over tasks: on one core, on all, in subprocesses, or as jobs of a cluster.
+"""Map a function over tasks: on one core, on all cores, in subprocesses, or as jobs of a cluster.
 
-A drop-in reimplementation of ``pyhrf.parallel`` for Python 3. Names are imported when they are used: the
-import of this package costs next to nothing, and needs none of the optional dependencies.
+A drop-in reimplementation of ``pyhrf.parallel`` for Python 3. Public names are imported on first use, so that
+importing this package is fast and needs none of the optional dependencies.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from pyhrf_parallel.lazy import attributes
 from pyhrf_parallel.version import __version__
 
-# As typing's, which would be a third of a worker's start: False, but not where an editor sees it, which does
-# not look at what False leaves out.
+# Instead of typing's, whose import would be a third of a worker's start. Editors skip the branch of a literal
+# False, and cannot tell that bool() is one.
 TYPE_CHECKING = bool()  # noqa: UP018
 if TYPE_CHECKING:
     from pyhrf_parallel.backends import Mode

@@ -17,7 +17,7 @@ from pyhrf_parallel.pyhrf_defaults import without_defaults
 #: The environment variable that names another configuration file.
 ENVIRONMENT_VARIABLE = "PYHRF_PARALLEL_CONFIG"
 
-#: What ``config=`` of the public functions takes.
+#: The values that ``config=`` of the public functions accepts.
 ConfigSource: TypeAlias = (
     "str | os.PathLike[str] | Mapping[str, Mapping[str, Any]] | Configuration | None"
 )
@@ -175,7 +175,10 @@ def default_path() -> Path | None:
     try:
         path = home() / ".pyhrf" / "config.cfg"
         return path if path.exists() else None
-    except (ConfigurationError, PermissionError):  # no home, or one that this account may not enter
+    except (
+        ConfigurationError,
+        PermissionError,
+    ):  # no home directory, or one that this account may not enter
         return None
 
 

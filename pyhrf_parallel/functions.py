@@ -1,4 +1,4 @@
-"""How functions travel: by name, by value, or as a marshalled code object."""
+"""Send functions to other processes: by name, by value, or as a marshalled code object."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from typing import Any
 
 from pyhrf_parallel.errors import NotShippableError
 
-_by_value_lock = threading.RLock()  # what is pickled may map in its __getstate__
+_by_value_lock = threading.RLock()  # re-entrant: a __getstate__ that is pickled may itself map
 
 
 class MarshalledFunction:
-    """A function that travels as its bare code object, needing no module on the other side.
+    """A function that travels as its bare code object and needs no module on the other side.
 
     Parameters
     ----------
     func : function
-        A plain Python function. It must import what it uses in its own body: its module's global
-        names do not travel with it.
+        A plain Python function. It must import in its own body what it uses, as the global names of its
+        module do not travel with it.
 
     Raises
     ------
     NotShippableError
-        For a closure, or for something that has no code object.
+        If it is a closure, or has no code object.
     """
 
     def __init__(self, func: Callable[..., Any]) -> None:
@@ -48,11 +48,11 @@ class MarshalledFunction:
         self._function: Callable[..., Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the rebuilt function behind."""
+        """Return the state without the rebuilt function, which does not pickle."""
         return self.__dict__ | {"_function": None}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function that the code object makes here."""
+        """Call the function, after rebuilding it from its code object."""
         if self._function is None:
             self._function = self._rebuild()
         return self._function(*args, **kwargs)
@@ -106,9 +106,9 @@ def merge_default_kwargs(func: Callable[..., Any], kwargs: Mapping[str, Any]) ->
     Parameters
     ----------
     func : callable
-        Its defaults are used; one whose signature is unknown (some builtins) has none.
+        The function with the defaults. If its signature is unknown, as of some builtins, there are none.
     kwargs : dict
-        Named arguments; they win over the defaults.
+        Named arguments, which take precedence over the defaults.
 
     Returns
     -------
@@ -140,13 +140,13 @@ def _code_of(func: object) -> types.CodeType:
 
 @contextmanager
 def travelling_by_value(func: Callable[..., Any]) -> Iterator[None]:
-    """Let cloudpickle send `func` by value if a fresh process could not import its module."""
+    """Make cloudpickle send `func` by value if a new process could not import its module."""
     from cloudpickle import list_registry_pickle_by_value as registered
     from cloudpickle import register_pickle_by_value, unregister_pickle_by_value
 
     target = inspect.unwrap(getattr(func, "func", func))  # the function of a partial
     module = sys.modules.get(getattr(target, "__module__", None) or type(target).__module__)
-    # The registry is one for the process, and maps may run in several threads.
+    # The process has one registry, and maps may run in several threads.
     with _by_value_lock:
         if module is None or is_importable(module) or module.__name__ in registered():
             yield
@@ -159,9 +159,9 @@ def travelling_by_value(func: Callable[..., Any]) -> Iterator[None]:
 
 
 def is_importable(module: types.ModuleType) -> bool:
-    """Return whether a fresh process with the same sys.path would import this very module."""
+    """Return whether a new process with the same sys.path would import this very module."""
     name, file = module.__name__, getattr(module, "__file__", None)
-    if name == "__main__":  # cloudpickle itself sends by value what is defined there
+    if name == "__main__":  # cloudpickle itself sends its functions by value
         return True
     if file is None:  # built in, or made at run time
         return module.__spec__ is not None

@@ -1,4 +1,4 @@
-"""`remote_map`: one call for every way to run many tasks."""
+"""Map a function over tasks in one of the four modes: `remote_map` and `remote_map_marshal`."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def remote_map(
     config: ConfigSource = None,
     ship: Ship = "auto",
 ) -> list[R] | list[R | RemoteException]:
-    """Execute a function in parallel on a list of arguments.
+    """Call a function once for each item of a list of arguments, in parallel.
 
     Parameters
     ----------
     func : callable
-        Function to apply on each item. It travels to workers by name where they can import it, and
+        The function to call. It travels to workers by name where they can import it, and
         by value otherwise: lambdas, closures, functions of a script or notebook, bound methods and
         partials work in every mode.
     largs : list of tuple, optional
@@ -77,22 +77,22 @@ def remote_map(
         None shows a bar on a terminal or in a notebook once the map has lasted a while, True always,
         False never. A callable is called as ``progress(done, total)``, possibly from a thread.
     on_error : {'raise', 'return'}
-        What a failed task does: fail the map (the first index decides; later tasks are not waited
-        for), or leave its `RemoteException` in its place among the results.
+        ``'raise'`` fails the map with the first failed task, by index, and does not wait for later ones;
+        ``'return'`` puts a `RemoteException` in the place of each result that failed.
     timeout : float, optional
-        Seconds that the call of one task may take; it is stopped then and counts as failed. To start a
-        worker, import what the function needs and load the arguments does not count: where there is a
-        `timeout`, these may take 600 s. Not in serial.
+        Seconds that one call may take before it is stopped and counts as failed. Starting the worker,
+        imports of the function and loading its arguments do not count; with a `timeout` they may take
+        600 s. Not supported in mode ``'serial'``.
     retries : int
-        How often a task is tried again whose process died.
+        How often a task whose process died is run again.
     resources : dict, optional
         What each job of a cluster asks for: ``mem`` (``'4G'``), ``time`` (``'01:00:00'``), ``cpus``
-        (2), ``queue`` (``'long'``). Without meaning where there is no scheduler.
+        (2), ``queue`` (``'long'``). Ignored where there is no scheduler.
     config : path or mapping, optional
         Configuration to use instead of ``~/.pyhrf/config.cfg``.
     ship : {'auto', False} or list of modules, names and paths
         Which of your own modules are sent to a cluster. ``'auto'`` finds those that the function and its
-        arguments need, a list adds to these, False sends none and compares no packages. Without meaning on
+        arguments need, a list adds to these, False sends none and compares no packages. Ignored on
         this machine.
 
     Returns
@@ -104,12 +104,12 @@ def remote_map(
     ------
     RemoteException
         If a task failed in mode ``'local_with_dumps'`` or ``'remote_cluster'``. The function's own
-        exception is its ``__cause__``. In modes ``'serial'`` and ``'local'`` that exception is raised
-        itself, with a note that names the task.
+        exception is its ``__cause__``. In modes ``'serial'`` and ``'local'`` the function's own exception
+        is raised instead, with a note that names the task.
     TaskLostError
-        If the process of a task died (a RemoteException, in every mode but serial).
+        If the process of a task died; a RemoteException, in every mode but ``'serial'``.
     ArgumentError, ConfigurationError
-        For wrong use, before any task runs.
+        If an argument or option is invalid, or not supported in this mode, before any task runs.
     NotShippableError
         If the function or an argument cannot travel to a worker, before any task runs.
     BackendUnavailableError
@@ -119,8 +119,8 @@ def remote_map(
 
     Notes
     -----
-    When a task's process dies, tasks that ran beside it, or had ended a moment before it in the same
-    process, may be run again: tasks must be safe to run twice.
+    Tasks must be safe to run twice: when a process dies, tasks that ran beside it, or that ended in it
+    a moment before, may be run again.
 
     Large numpy arrays among the arguments are written once, however many tasks get them, and
     memory-mapped by the workers (copy-on-write).
@@ -170,16 +170,16 @@ def remote_map_marshal(
     on_error: OnError = "raise",
     **options: Unpack[MapOptions],
 ) -> list[R] | list[R | RemoteException]:
-    """Like `remote_map`, for a function that travels as its bare code object.
+    """Map a function that travels as its bare code object over tasks; otherwise as `remote_map`.
 
-    The other side needs no module that defines it, and the function sees no global name of its module: it
-    has to import what it uses in its own body. Both sides need the same minor version of Python. In modes
-    ``'serial'`` and ``'local'``, on the same side, it sees them, as in pyhrf.
+    The other side needs no module that defines the function. The function sees no global names of its
+    module, so that it must import in its own body what it uses; in modes ``'serial'`` and ``'local'`` it
+    does see them, as in pyhrf. Both sides need the same minor version of Python.
 
     Parameters
     ----------
     func : function
-        A plain Python function, no closure.
+        A plain Python function; closures are refused.
     largs, lkwargs, mode, progress, on_error
         As in `remote_map`; but without `largs` and `lkwargs` nothing is called, as in pyhrf.
     **options
@@ -193,9 +193,9 @@ def remote_map_marshal(
     Raises
     ------
     NotShippableError
-        For a closure, or for something that is no plain function, before any task runs.
+        If it is a closure or not a plain function, before any task runs.
     Exception
-        All that `remote_map` raises.
+        Everything that `remote_map` raises.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The ``~/.pyhrf/config.cfg`` that pyhrf 0.5 writes by itself when it is imported: nobody has chosen what it says."""
+"""Recognise the ``~/.pyhrf/config.cfg`` that pyhrf 0.5 writes when it is imported: nobody chose its values."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _DEFAULTS = {
 
 
 def without_defaults(sections: Mapping[str, Mapping[str, str]]) -> dict[str, Mapping[str, str]]:
-    """Return the sections of a file, without ``[parallel-local]`` if that is pyhrf's and not the user's.
+    """Return the sections of a file, without ``[parallel-local]`` if its values are pyhrf's and not the user's.
 
-    It is if the whole file is as pyhrf writes it. ``[parallel-cluster]`` does not count: whoever sets up a
-    cluster has not thereby asked for one process here.
+    They are if the whole file is as pyhrf writes it, but for ``[parallel-cluster]``: a user who sets up a
+    cluster does not thereby ask for a single process here.
     """
     others = {name: keys for name, keys in sections.items() if name != _CLUSTER}
     written_by_pyhrf = others.keys() == _DEFAULTS.keys() and all(

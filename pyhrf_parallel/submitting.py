@@ -1,4 +1,4 @@
-"""`submit_map`: start a map, on a cluster or here, and leave."""
+"""Start a map that outlives this process: `submit_map`."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def submit_map(
     ClusterError, TransferError
         If the run cannot be started.
     Exception
-        All that `remote_map` raises before a task runs.
+        Everything that `remote_map` raises before a task runs.
     """
     work, configuration = prepare(func, largs, lkwargs, on_error, options)
     return preview_run(work, configuration) if dry_run else start_run(work, configuration)

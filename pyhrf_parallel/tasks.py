@@ -23,7 +23,7 @@ Ship = Literal["auto", False] | Sequence[ModuleType | str | os.PathLike[str]]
 
 
 class Resources(TypedDict, total=False):
-    """What a job asks the scheduler of a cluster for."""
+    """The resources that a job requests from the scheduler of a cluster."""
 
     mem: str
     time: str | int
@@ -32,7 +32,7 @@ class Resources(TypedDict, total=False):
 
 
 class JobOptions(TypedDict, total=False):
-    """The keywords of everything that starts jobs; see `pyhrf_parallel.remote_map` for their meaning."""
+    """The options of whatever starts jobs; `pyhrf_parallel.remote_map` explains them."""
 
     n_jobs: int | None
     retries: int
@@ -42,17 +42,17 @@ class JobOptions(TypedDict, total=False):
 
 
 class MapOptions(JobOptions, total=False):
-    """The keywords of everything that starts a map; see `pyhrf_parallel.remote_map` for their meaning."""
+    """The options of whatever starts a map; `pyhrf_parallel.remote_map` explains them."""
 
     timeout: float | None
 
 
-_LONGEST_TIMEOUT = 1e8  # seconds, three years: what a timer of the system takes
+_LONGEST_TIMEOUT = 1e8  # seconds, three years: timers of the system accept no more
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a map is to be run; see `pyhrf_parallel.remote_map` for the meaning of each."""
+    """The checked options of a map; `pyhrf_parallel.remote_map` explains them."""
 
     n_jobs: int | None = None
     on_error: OnError = "raise"
@@ -85,11 +85,11 @@ class Work:
 
 def _short(value: object) -> str:
     shape = getattr(value, "shape", None)
-    if isinstance(shape, tuple) and shape:  # an array: its values say less than its size
+    if isinstance(shape, tuple) and shape:  # an array: its shape says more than its values
         return f"<{type(value).__name__} {getattr(value, 'dtype', '')} shape={shape}>"
     try:
         return _ellipsis(reprlib.repr(value), 60)
-    except Exception:  # the repr of a user's class may fail; the error report must not
+    except Exception:  # a user's __repr__ may fail; the error report must not
         return f"<{type(value).__name__}>"
 
 
@@ -107,7 +107,7 @@ def pair_arguments(
     ------
     ArgumentError
         For a function that cannot be called, an item of `largs` that is not a tuple, an item of
-        `lkwargs` that is no dict.
+        `lkwargs` that is not a dict.
     ArgumentError
         For lists of different lengths.
     """
@@ -143,7 +143,7 @@ def _items(name: str, values: Iterable[Any] | None) -> list[Any] | None:
 def _check_items(
     items: list[Any], accepted: tuple[type, ...], name: str, wanted: str, hint: str
 ) -> None:
-    # The set of types first: lists of many thousand tasks are common, and nearly all are right.
+    # The set of types first, which is fast: there may be many thousand tasks, and nearly all lists are right.
     if all(issubclass(kind, accepted) for kind in set(map(type, items))):
         return
     index, item = next((i, v) for i, v in enumerate(items) if not isinstance(v, accepted))
@@ -161,7 +161,7 @@ def available_cpus() -> int:
 
 
 def count_workers(n_jobs: int | None) -> int:
-    """Return the number of simultaneous tasks: a negative `n_jobs` counts from all CPUs, as in joblib."""
+    """Return the number of simultaneous tasks; a negative `n_jobs` counts down from all CPUs, as in joblib."""
     if n_jobs is None:
         return available_cpus()
     return n_jobs if n_jobs > 0 else max(1, available_cpus() + 1 + n_jobs)
@@ -218,7 +218,9 @@ def check_options(
             f"timeout must be a positive number of seconds, or None, got {timeout!r}"
         )
     return Options(
-        None if n_jobs is None else operator.index(n_jobs),  # plain numbers: they go into files
+        None
+        if n_jobs is None
+        else operator.index(n_jobs),  # plain numbers, since they are written to files
         "return" if on_error == "return" else "raise",
         None if timeout is None else min(float(timeout), _LONGEST_TIMEOUT),
         operator.index(retries),
@@ -250,7 +252,7 @@ def _check_ship(ship: object) -> Ship:
 
 
 def _check_resources(resources: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return resources as a scheduler takes them, whether or not the mode has one."""
+    """Return resources in the form that a scheduler accepts, whether or not the mode has one."""
     if not isinstance(resources, Mapping | None):
         raise ConfigurationError(
             f"resources must be a dict like {{'mem': '4G'}}, or None, got {resources!r}"

@@ -1,4 +1,4 @@
-"""The execution modes: each is a module of this package, which has the mode's name and is a `Backend`."""
+"""The modes: each is a `Backend`, a module of this package that has the name of the mode."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 class Backend(Protocol):
-    """A module that runs the tasks of a map.
+    """A module that runs the tasks of a map in one mode.
 
     Attributes
     ----------
@@ -28,20 +28,20 @@ class Backend(Protocol):
     RAISES_ORIGINAL: bool
 
     def run(self, work: Work, outcomes: Outcomes, configuration: Configuration) -> None:
-        """Run tasks until ``outcomes.complete``, and enter there what becomes of each.
+        """Run tasks until ``outcomes.complete``, and enter the value or failure of each there.
 
-        Nothing may be left on disk, and no process running, however this ends. Bad input is refused
-        before any task runs.
+        However this ends, no files and no processes may be left. Invalid input is refused before any task
+        runs.
         """
 
 
 def check_mode(mode: str) -> None:
-    """Check that there is a mode of this name.
+    """Check that a mode of this name exists.
 
     Raises
     ------
     ConfigurationError
-        If there is not, naming those that there are.
+        If it does not; the message lists those that do.
     """
     if mode not in MODES:
         raise ConfigurationError(f"There is no mode {mode!r}; the modes are {', '.join(MODES)}")

@@ -1,4 +1,4 @@
-"""Mode ``'local_with_dumps'``: each task in a fresh process of this interpreter, one after the other."""
+"""Mode ``'local_with_dumps'``: each task in a new process of this interpreter, one after the other."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from pyhrf_parallel.worker.runner import Cursor
 if TYPE_CHECKING:
     from pyhrf_parallel.worker.records import Record
 
-_LOOK = 0.05  # seconds between two looks at how long a task takes
+_LOOK = 0.05  # seconds between two checks of the time limit
 
 RAISES_ORIGINAL = False
 
 
 def run(work: Work, outcomes: Outcomes, configuration: Configuration) -> None:  # noqa: ARG001
-    """Take every task through files and a process of its own, as a cluster would."""
+    """Run every task through files and in a process of its own, as on a cluster."""
     with private_directory() as directory:
         write_payload(Path(RunPaths(directory).payload), work)
         while not outcomes.complete:
@@ -50,18 +50,18 @@ def _run_task(directory: Path, index: int, name: str, outcomes: Outcomes) -> str
     paths = RunPaths(directory)
     log = Path(paths.log(name))
     cursor = Cursor(paths.cursor(name))
-    cursor.numbers[1] = -time.monotonic_ns()  # its process is being loaded from now on
+    cursor.numbers[1] = -time.monotonic_ns()  # loading starts now
     with log.open("wb") as output:
         process = subprocess.Popen(
             worker_command(directory, name, "run", index, index + 1),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            process_group=0,  # Ctrl-C is for this process, which then stops the task
+            process_group=0,  # Ctrl-C goes to this process only, which then stops the task
         )
     try:
         late = _wait(process, outcomes.work.options.timeout, cursor, index)
-        # What the task has left behind; joblib's resource tracker outlives this signal to clean up.
+        # For processes that the task left behind; joblib's resource tracker survives SIGTERM to clean up.
         _signal(process, signal.SIGKILL if late else signal.SIGTERM)
     except BaseException:
         _signal(process, signal.SIGKILL)
@@ -76,14 +76,14 @@ def _run_task(directory: Path, index: int, name: str, outcomes: Outcomes) -> str
             for records in RecordStream().read(file):
                 absorb(records, outcomes)
     for path in directory.glob(f"{name}.*") if outcomes.is_settled(index) else ():
-        path.unlink()  # a map of many tasks needs the room of one
+        path.unlink()  # so that a map of many tasks needs the disk space of one
     return describe_death(process.returncode)
 
 
 def _wait(
     process: subprocess.Popen[bytes], timeout: float | None, cursor: Cursor, index: int
 ) -> Record | None:
-    """Wait until a task's process has ended, or return the record of the task that takes too long."""
+    """Wait for the end of a task's process; return the record of a task that exceeds its time limit."""
     pause = None if timeout is None else min(_LOOK, timeout / 10)
     while True:
         with suppress(subprocess.TimeoutExpired):
@@ -94,7 +94,7 @@ def _wait(
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """Send a signal to the task's process and to all that it started; wait for it."""
+    """Send a signal to the task's process and all that it started, and wait for the process."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
     process.wait()

@@ -19,7 +19,7 @@ from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Work, count_workers
 from pyhrf_parallel.worker.run_paths import RunPaths
 
-_POLLS = (0.01, 0.1)  # seconds between two looks at the records: at first, and at most
+_POLLS = (0.01, 0.1)  # seconds between two reads of the records: at first, and at most
 
 RAISES_ORIGINAL = False
 
@@ -62,7 +62,9 @@ def _run_on_cluster(work: Work, outcomes: Outcomes, configuration: Configuration
     with start_run(work, configuration) as run:
         try:
             run.follow(outcomes)
-        except BaseException as error:  # Ctrl-C, too: whoever wants to leave it running submits it
+        except (
+            BaseException
+        ) as error:  # including Ctrl-C: a run that shall go on is started by submit_map
             if isinstance(error, ClusterError) and error.transient:
                 error.add_note(f"The run goes on: pyhrf-parallel collect {run.run_id} -o FILE")
             else:

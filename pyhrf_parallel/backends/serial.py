@@ -30,14 +30,14 @@ def run(work: Work, outcomes: Outcomes, configuration: Configuration) -> None:  
 
 
 def _run_some(work: Work, outcomes: Outcomes, stride: int) -> int:
-    """Run some tasks, or until one fails; return how many to run next before progress is told."""
+    """Run tasks up to the stride or the first failure; return the stride after which to report progress next."""
     (start, stop), *_ = outcomes.pending()
     part = slice(start, min(stop, start + stride))
     func = work.func
     values: list[Any] = []
     keep = values.append
     began = time.monotonic()
-    try:  # a loop that costs hardly more than the calls
+    try:  # kept tight: the loop costs hardly more than the calls
         for args, kwargs in zip(work.largs[part], work.lkwargs[part], strict=True):
             keep(func(*args, **kwargs))
     except Exception as error:

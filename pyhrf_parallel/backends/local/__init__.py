@@ -25,7 +25,7 @@ from pyhrf_parallel.worker.run_paths import RunPaths
 from pyhrf_parallel.worker.serving import serve
 
 _BATCHES_PER_WORKER = 16
-_HOPELESS = 3  # rounds in a row in which no process came to run a task
+_HOPELESS = 3  # consecutive rounds in which no process ran a task
 
 RAISES_ORIGINAL = True
 
@@ -34,11 +34,11 @@ def run(work: Work, outcomes: Outcomes, configuration: Configuration) -> None:
     """Run tasks in joblib's processes, or on the backend that the user has set for joblib."""
     joblib = require("joblib", "local", "local")
     backend, n_jobs = joblib.parallel.get_active_backend()
-    # What the script says goes first, then its joblib.parallel_config, then the file.
+    # In order of precedence: the call, joblib.parallel_config, the configuration file.
     n_jobs = work.options.n_jobs or n_jobs or configuration.nb_procs
     if isinstance(backend, joblib.parallel.BACKENDS["loky"]):
         n_jobs = count_workers(n_jobs)
-        if multiprocessing.current_process().daemon:  # it may have no processes of its own
+        if multiprocessing.current_process().daemon:  # which may not have child processes
             with joblib.parallel_config("sequential"):
                 _run_in_batches(joblib, 1, outcomes, "SequentialBackend")
         else:
@@ -48,7 +48,7 @@ def run(work: Work, outcomes: Outcomes, configuration: Configuration) -> None:
 
 
 def _settings(joblib: ModuleType) -> dict[str, Any]:
-    """Return what `joblib.parallel_config` says, for which there is no public way."""
+    """Return the settings of `joblib.parallel_config`, for which joblib has no public function."""
     parallel = joblib.Parallel(n_jobs=2)
     found: dict[str, Any] = getattr(
         parallel,
@@ -59,7 +59,7 @@ def _settings(joblib: ModuleType) -> dict[str, Any]:
 
 
 class _Processes:
-    """Processes that are asked to serve, round after round, until all tasks have an outcome."""
+    """Run rounds of serving processes until all tasks have an outcome."""
 
     def __init__(self, joblib: ModuleType, backend: Any, n_jobs: int, niceness: int) -> None:
         self._joblib = joblib
@@ -74,26 +74,26 @@ class _Processes:
         large = settings.get("max_nbytes", LARGE)
         deaths: Counter[int] = Counter()
         suspects: list[int] = []
-        vain = 0
+        idle_rounds = 0
         if parent:
             Path(parent).mkdir(parents=True, exist_ok=True)  # as joblib does
         with private_directory(parent) as directory:
             while not outcomes.complete:
                 before = outcomes.settled
                 ranges = [(i, i + 1) for i in suspects] or outcomes.pending()
-                # Suspects one at a time: the next death then has one reason.
+                # One suspect at a time, so that the next death has one possible cause.
                 workers = 1 if suspects else min(self._n_jobs, len(outcomes.work))
                 dispatcher = Dispatcher(directory, outcomes, ranges, workers)
                 verdict = self._round(dispatcher, large)
                 suspects = sorted({i for i in dispatcher.suspects if i >= 0})
-                vain = 0 if suspects or outcomes.settled > before else vain + 1
-                if vain == _HOPELESS:
+                idle_rounds = 0 if suspects or outcomes.settled > before else idle_rounds + 1
+                if idle_rounds == _HOPELESS:
                     raise ClusterError(f"No worker process stays alive: {verdict}")
                 if len(suspects) == 1:
                     _account(suspects.pop(), deaths, verdict, outcomes)
 
     def _round(self, dispatcher: Dispatcher, large: int | None) -> str:
-        """Let processes serve; return how one of them has died, ``''`` if none has."""
+        """Run one round; return how a process died, ``''`` if none did."""
         address = dispatcher.open()
         arguments = str(dispatcher.directory), address, self._niceness, os.getpid()
         job = partial(_serve, self._nested, *arguments)
@@ -107,7 +107,7 @@ class _Processes:
         whole = False
         try:
             payload = Path(RunPaths(dispatcher.directory).payload)
-            if not payload.exists():  # while the processes come up
+            if not payload.exists():  # while the processes start
                 write_payload(payload, dispatcher.outcomes.work, large=large)
             dispatcher.serve()
             whole = dispatcher.outcomes.complete and not dispatcher.killed
@@ -123,7 +123,7 @@ class _Processes:
 
 
 def _serve(nested: tuple[Any, int | None], *arguments: Any) -> None:
-    """Serve a dispatcher; joblib's calls of the tasks find what they would in a process of joblib's own."""
+    """Serve a dispatcher, with nested calls of joblib configured as in joblib's own processes."""
     import joblib
 
     backend, n_jobs = nested
@@ -138,7 +138,7 @@ def _account(index: int, deaths: Counter[int], verdict: str, outcomes: Outcomes)
 
 
 def _run_in_batches(joblib: ModuleType, n_jobs: int, outcomes: Outcomes, backend: str) -> None:
-    """Run on a backend of the user's choice, whose workers may be threads or on other machines."""
+    """Run on another backend that the user chose, whose workers may be threads or on other machines."""
     work = outcomes.work
     if work.options.timeout is not None or work.options.retries:
         raise ConfigurationError(
@@ -153,9 +153,9 @@ def _run_in_batches(joblib: ModuleType, n_jobs: int, outcomes: Outcomes, backend
     )
     try:
         parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
-    except ValueError:  # a backend that gives its results only at the end
+    except ValueError:  # a backend that returns its results only at the end
         parallel = joblib.Parallel(n_jobs=n_jobs)
-    with warnings.catch_warnings():  # joblib warns of the batches that are no longer needed
+    with warnings.catch_warnings():  # joblib warns of batches that are no longer needed
         warnings.simplefilter("ignore")
         results = parallel(batches)
         for start, values, failures in results:

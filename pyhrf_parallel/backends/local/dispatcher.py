@@ -1,8 +1,8 @@
-"""Handing tasks to worker processes on this machine through a socket, and noticing how they end.
+"""Hand tasks to worker processes on this machine through a socket, and notice how they end.
 
 The parent's side is a `Dispatcher`; the worker's side is `serving.serve`, a function that any pool of
-processes can be asked to run. A pool only has to start processes: which task was running where, which
-one a process died of and what to run next is known here, and not to the pool.
+processes can run. The pool only has to start processes: the dispatcher knows which task runs where, which
+task a process died of, and what to run next.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from pyhrf_parallel.worker.records import Record
 
 _SLICE = 0.05  # seconds of work to hand out at once
-_SHORTEST = 0.002  # below which an order costs more than it can balance
-_LOOK = 0.05  # seconds between two looks at how far the workers are
+_SHORTEST = 0.002  # seconds of work below which an order costs more than it gains
+_LOOK = 0.05  # seconds between two checks of the time limits
 _GRACE = 1.0  # seconds between interrupting a task and killing its process
-_SOCKET_PATH_LIMIT = 90  # bytes of the directory, of the kernel's 108 for the socket in it
+_SOCKET_PATH_LIMIT = 90  # bytes of the directory; the kernel allows 108 for the socket in it
 
 
 def _receive(connection: Connection) -> Any:
@@ -63,55 +63,55 @@ class _Worker:
     cursor: Cursor
     order: tuple[int, int] | None = None
     sizes: tuple[int, int] = (1, 1)  # tasks to hand out next: near the end, and at most
-    late: Record | None = None  # of the task that it was killed for
+    late: Record | None = None  # of the task because of which it was killed
 
 
 @dataclass
 class Dispatcher:
-    """Serves the workers of one round: until all is done or one of them has died.
+    """Serve the workers of one round, until all tasks are done or a worker has died.
 
     Parameters
     ----------
     directory : Path
-        With the payload; private.
+        The private directory with the payload.
     outcomes : Outcomes
-        Filled in.
+        Values and failures are entered here.
     ranges : list of (int, int)
         The tasks to hand out.
     workers : int
-        How many processes will share them.
+        The number of processes that share them.
     """
 
     directory: Path
     outcomes: Outcomes
     ranges: list[tuple[int, int]]
     workers: int
-    #: After the round: the tasks that the first dead processes were running, -1 for none. More than
-    #: one when several were found dead at once: the pool kills the others when one dies.
+    #: After the round: the tasks that the first dead processes were running, -1 for none. There are
+    #: several if several processes were found dead at once, as the pool kills the others when one dies.
     suspects: list[int] = field(default_factory=list)
-    #: Whether a busy worker had to be killed: its pool is broken then.
+    #: Whether a busy worker had to be killed, which breaks its pool.
     killed: bool = False
     _workers: dict[Connection, _Worker] = field(default_factory=dict)
     _wake_lock: threading.Lock = field(default_factory=threading.Lock)
-    _death_known: bool = False  # the first death has been seen, or was ours
+    _death_known: bool = False  # the first death has been noticed, or was caused here
 
     def open(self) -> str:
-        """Let workers connect; return the address. They wait for `serve`."""
-        # The path of a socket has a length limit that temporary directories may exceed.
+        """Let workers connect; return the address. They are served by `serve`."""
+        # Temporary directories may exceed the length limit for the path of a socket.
         short = len(os.fsencode(self.directory)) < _SOCKET_PATH_LIMIT
-        self._place = tempfile.mkdtemp(dir=self.directory if short else "/tmp")  # noqa: S108
-        self._listener = Listener(f"{self._place}/s", "AF_UNIX", backlog=128)
+        self._socket_directory = tempfile.mkdtemp(dir=self.directory if short else "/tmp")  # noqa: S108
+        self._listener = Listener(f"{self._socket_directory}/s", "AF_UNIX", backlog=128)
         self._wake_reader, self._wake_writer = os.pipe()
-        return f"{self._place}/s"
+        return f"{self._socket_directory}/s"
 
     def wake(self) -> None:
-        """Let `serve` end: the pool has. For another thread."""
+        """End `serve`, since the pool has ended; called from another thread."""
         with self._wake_lock, suppress(OSError):  # it has ended already
             os.write(self._wake_writer, b"x")
 
     def serve(self) -> None:
-        """Hand out tasks until all have an outcome, or the pool has ended."""
-        # The listener's own socket: there is no public way to wait for a connection among others.
+        """Hand out tasks until all have an outcome or the pool has ended."""
+        # The listener's own socket, as there is no public way to wait for a connection among other events.
         door = self._listener._listener._socket  # type: ignore[attr-defined]  # noqa: SLF001
         timeout = self.outcomes.work.options.timeout
         pause = None if timeout is None else min(_LOOK, timeout / 10)
@@ -127,20 +127,20 @@ class Dispatcher:
                 self._dismiss()
                 if not self._workers:
                     return
-                pause = _LOOK  # for one that begins only now with what is not needed
+                pause = _LOOK  # for a worker that only now starts a task that is not needed
 
     def close(self) -> None:
         """Close all connections."""
-        # A worker's own children may hold its end of the socket open: its death was not heard.
+        # The children of a dead worker may hold its end of the socket open, so that its death went unnoticed.
         self._bury([c for c, worker in self._workers.items() if worker.order])
         for connection in list(self._workers):
             self._forget(connection)
         self._listener.close()
-        with self._wake_lock:  # its number may be another file's from now on
+        with self._wake_lock:  # from now on the number may belong to another file
             os.close(self._wake_writer)
             self._wake_writer = -1
         os.close(self._wake_reader)
-        shutil.rmtree(self._place, ignore_errors=True)
+        shutil.rmtree(self._socket_directory, ignore_errors=True)
 
     def abort(self) -> None:
         """Kill all workers (after Ctrl-C, or because one has died)."""
@@ -173,7 +173,7 @@ class Dispatcher:
         return True
 
     def _finished(self, worker: _Worker, reached: int, seconds: float) -> None:
-        """Note that a worker has run its order up to a task; take back the rest, and learn."""
+        """Note that a worker has run its order up to a task, and how fast; take back the rest."""
         assert worker.order is not None  # noqa: S101
         start, stop = worker.order
         worker.order = None
@@ -184,7 +184,9 @@ class Dispatcher:
 
     def _give(self, connection: Connection, worker: _Worker) -> None:
         worker.order = self._next(*worker.sizes)
-        if worker.order is not None:  # else it waits: another may return a part of its order
+        if (
+            worker.order is not None
+        ):  # otherwise it waits, as another worker may return a part of its order
             self._send(connection, worker.order)
 
     def _next(self, smallest: int, largest: int) -> tuple[int, int] | None:
@@ -201,18 +203,18 @@ class Dispatcher:
 
     @staticmethod
     def _send(connection: Connection, order: tuple[int, int] | None) -> None:
-        with suppress(OSError):  # its death will be heard
+        with suppress(OSError):  # serve will notice its death
             connection.send_bytes(pickle.dumps(order))
 
     def _bury(self, dead: list[Connection]) -> None:
-        # Only the first deaths tell something: the pool kills its other processes then.
-        telling = not self._death_known and not self.outcomes.complete
+        # Only the first deaths are informative: the pool then kills its other processes.
+        informative = not self._death_known and not self.outcomes.complete
         for connection in dead:
             worker = self._workers[connection]
             running = worker.cursor.running
             if worker.late is not None:
                 absorb([worker.late], self.outcomes)
-            elif telling:
+            elif informative:
                 self.suspects.append(running if worker.order else -1)
             self._death_known = True
             self._forget(connection)
@@ -237,7 +239,7 @@ class Dispatcher:
             os.kill(worker.pid, signal.SIGKILL)
 
     def _dismiss(self) -> None:
-        """Send idle workers home; nobody waits for one that is busy with what is not needed."""
+        """End idle workers, and kill those that are busy with tasks that are not needed."""
         for connection, worker in list(self._workers.items()):
             running = worker.cursor.running
             if worker.order is None:

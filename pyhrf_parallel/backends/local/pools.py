@@ -1,8 +1,8 @@
-"""Processes for mode ``'local'``: joblib's loky starts them, and they belong to one map at a time.
+"""Processes for mode ``'local'``, which joblib's loky starts and which belong to one map at a time.
 
 joblib itself shares its processes among all calls of this process. But a map kills a process whose task takes
-too long, and loky kills the others of a pool when one dies: they must be nobody else's. When a map has
-ended well, its processes wait for the next one.
+too long, and loky kills the other processes of a pool when one dies, so that nobody else may use them. When a
+map has succeeded, its processes wait for the next one.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _MOST = 1024  # processes of a map
 
 @dataclass(frozen=True)
 class PoolSettings:
-    """What processes are started with: those of an earlier map are taken if theirs are equal.
+    """The settings that processes are started with; processes of an earlier map are reused if theirs are equal.
 
     Attributes
     ----------
     environment : tuple of (str, str)
         Variables that limit the threads of libraries.
     niceness : int
-        Of the processes, which cannot be taken back.
+        The scheduling priority of the processes, which they cannot raise again.
     idle : float
-        Seconds after which a process that has nothing to do ends.
+        Seconds after which an idle process ends.
     initializer, initargs : callable, tuple
-        What each process runs first; None for nothing.
+        The function that each process calls first, and its arguments; None for none.
     """
 
     environment: tuple[tuple[str, str], ...]
@@ -49,7 +49,7 @@ class PoolSettings:
 
     @classmethod
     def of(cls, backend: Any, n_jobs: int, niceness: int) -> Self:
-        """Return what `joblib.parallel_config` and joblib's own defaults say for so many processes."""
+        """Return the settings of `joblib.parallel_config`, or joblib's defaults, for this number of processes."""
         options = getattr(backend, "backend_kwargs", {})  # since joblib 1.5
         return cls(
             tuple(sorted(backend._prepare_worker_env(n_jobs).items())),  # noqa: SLF001  (no public way)
@@ -61,21 +61,21 @@ class PoolSettings:
 
 
 class Pool:
-    """Processes that run a job each.
+    """Processes that each run one job.
 
     Parameters
     ----------
     joblib : module
         The package.
     settings : PoolSettings
-        What the processes are started with.
+        The settings that the processes are started with.
     """
 
     def __init__(self, joblib: ModuleType, settings: PoolSettings) -> None:
         executors = joblib.externals.loky.process_executor
         self.settings = settings
         self._ended: type[Exception] = executors.ShutdownExecutorError
-        # As many as any map may want: its queue is made once, and has to hold a job for each process.
+        # The most that any map may want: the queue, made once, has to hold a job for each process.
         self._executor = executors.ProcessPoolExecutor(
             _MOST,
             timeout=settings.idle,
@@ -86,7 +86,7 @@ class Pool:
         self._futures: list[Future[None]] = []
 
     def submit(self, jobs: int, job: Callable[[], None], over: Callable[[], None]) -> None:
-        """Let so many processes run a job each; `over` is called from a thread when all have ended."""
+        """Run a job in each of so many processes; `over` is called from a thread when all have ended."""
         left = [jobs]
         lock = threading.Lock()
 
@@ -97,18 +97,18 @@ class Pool:
                     return
             over()
 
-        # Before loky looks how many processes are missing.
+        # Before loky determines how many processes are missing.
         self._executor._max_workers = jobs  # noqa: SLF001
         self._futures = [self._executor.submit(job) for _ in range(jobs)]
         for future in self._futures:
             future.add_done_callback(count)
 
     def retire(self) -> None:
-        """Let the processes end when they have nothing to do."""
+        """Let the processes end when they are idle."""
         self._executor.shutdown(wait=False)
 
     def end(self) -> None:
-        """Kill the processes; return when they have ended."""
+        """Kill the processes, and wait for their end."""
         # Jobs that loky's thread has not handed out yet: it would look for them after it has dropped them.
         with suppress(queue.Empty):
             while True:
@@ -116,12 +116,12 @@ class Pool:
         self._executor.shutdown(wait=True, kill_workers=True)
 
     def verdict(self) -> str:
-        """Return how a process has died, ``''`` if none has.
+        """Return how a process died, ``''`` if none did.
 
         Raises
         ------
         Exception
-            What a job has raised.
+            If a job raised it.
         """
         wait(self._futures)
         for future in self._futures:
@@ -134,7 +134,7 @@ class Pool:
 
 
 class _Waiting:
-    """The pool that waits for the next map: one at most, of this process and not of its forks."""
+    """Keep at most one pool for the next map, of this process and not of its forks."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -142,13 +142,13 @@ class _Waiting:
         self._parents: list[Pool] = []
 
     def exchange(self, pool: Pool | None) -> Pool | None:
-        """Let another pool wait; return the one that has waited."""
+        """Keep another pool; return the one that was kept."""
         with self._lock:
             earlier, self._pool = self._pool, pool
         return earlier
 
     def forget(self) -> None:
-        """In a fork, leave the parent's processes alone: they are not even ended with the object."""
+        """Leave the parent's processes alone in a fork; they do not even end with the pool object."""
         self._lock = threading.Lock()
         if self._pool is not None:
             self._parents.append(self._pool)
@@ -166,12 +166,12 @@ def start_pool(
     job: Callable[[], None],
     over: Callable[[], None],
 ) -> Pool:
-    """Let processes run a job each, those of an earlier map if there are any; see `Pool.submit`."""
+    """Run a job in each process, of an earlier map if possible; see `Pool.submit`."""
     earlier = _waiting.exchange(None)
     if earlier is not None and _are_equal(earlier.settings, settings):
         try:
             earlier.submit(jobs, job, over)
-        except (BrokenProcessPool, RuntimeError):  # they have died while they waited
+        except (BrokenProcessPool, RuntimeError):  # they died while they waited
             earlier.end()
         else:
             return earlier
@@ -200,14 +200,14 @@ def _are_equal(one: PoolSettings, other: PoolSettings) -> bool:
 
 
 def give_back(pool: Pool) -> None:
-    """Leave processes to the next map: their jobs have ended, or are about to."""
+    """Keep processes for the next map: their jobs have ended, or are about to."""
     earlier = _waiting.exchange(pool)
-    if earlier is not None:  # of a map that has run at the same time
+    if earlier is not None:  # of a map that ran at the same time
         earlier.retire()
 
 
 def _how_it_died(message: str) -> str:
-    """Read the exit status of a dead process out of what loky says: ``{SIGKILL(-9)}``."""
-    # Several have died at once where there is more than one.
+    """Return how processes died, from the exit statuses in loky's message: ``{SIGKILL(-9)}``."""
+    # There is more than one if several died at once.
     codes = {int(code) for code in re.findall(r"\w+\((-?\d+)\)[,}]", message)}
     return " or ".join(map(describe_death, sorted(codes))) or "its process died"
