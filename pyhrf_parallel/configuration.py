@@ -131,7 +131,10 @@ class Configuration:
 
 
 #: The sections that are read, with the keys of pyhrf's that are accepted there and not used.
-SECTIONS = {"parallel-local": (), "parallel-cluster": ("enable_unit_test",)}
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "parallel-local": (),
+    "parallel-cluster": ("enable_unit_test",),
+}
 
 
 def settings_of(section: str) -> dict[str, Mapping[str, Any]]:

@@ -5,8 +5,8 @@ import os
 import pkgutil
 import sys
 
-program = sys.argv[1]
-beside = os.path.join(os.path.dirname(sys.executable), os.path.basename(program))
+program = sys.argv[1]  # type: str
+beside = os.path.join(os.path.dirname(sys.executable), os.path.basename(program))  # type: str
 name = "name the Python 2.7 that has pyhrf (python=, or --python)"
 if sys.version_info[:2] != (2, 7):
     sys.exit("%s is Python %s: %s" % (sys.executable, sys.version.split()[0], name))
