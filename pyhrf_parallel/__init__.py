@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     )
     from pyhrf_parallel.functions import dump_func, merge_default_kwargs
     from pyhrf_parallel.mapping import remote_map, remote_map_marshal
-    from pyhrf_parallel.runs.run import MapRun
+    from pyhrf_parallel.runs.map_run import MapRun
     from pyhrf_parallel.submitting import submit_map
     from pyhrf_parallel.tasks import MapOptions, OnError, Resources
     from pyhrf_parallel.treatment_jobs import (
@@ -80,7 +80,7 @@ _HOMES = {
     "remote_map": "mapping",
     "remote_map_marshal": "mapping",
     "MapOptions": "tasks",
-    "MapRun": "runs.run",
+    "MapRun": "runs.map_run",
     "Mode": "backends",
     "OnError": "tasks",
     "Resources": "tasks",

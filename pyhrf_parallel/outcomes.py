@@ -149,17 +149,20 @@ class Outcomes(Ledger):
         ------
         Exception
             The first failure, if one fails the map.
-        RemoteException
+        concurrent.futures.CancelledError
             If the run was cancelled before all tasks had ended.
         """
         failure = self.first_failure()
+        if not self.complete:
+            from concurrent.futures import CancelledError
+
+            message = (
+                f"The run was cancelled when {self.settled} of {len(self.work)} tasks had ended"
+            )
+            raise CancelledError(message) from failure
         if failure is not None and self.work.options.on_error == "raise":
             original = _original_of(failure, len(self.work)) if raise_original else None
             raise original or failure
-        if not self.complete:
-            raise RemoteException(
-                f"The run was cancelled when {self.settled} of {len(self.work)} tasks had ended"
-            )
         for index, failed in self.failures.items():
             self.values[index] = failed
         return self.values

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, Unpack, overload
 
+from pyhrf_parallel.runs.map_run import MapRun
 from pyhrf_parallel.runs.preview import Preview, preview_run
-from pyhrf_parallel.runs.run import MapRun
 from pyhrf_parallel.runs.starting import start_run
 from pyhrf_parallel.tasks import Args, Kwargs, MapOptions, OnError, prepare
 

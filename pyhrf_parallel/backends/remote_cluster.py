@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 from pyhrf_parallel.configuration import Configuration
-from pyhrf_parallel.engine.plan import Plan
 from pyhrf_parallel.errors import ClusterError
-from pyhrf_parallel.extras import require
 from pyhrf_parallel.files import private_directory
 from pyhrf_parallel.outcomes import Outcomes
 from pyhrf_parallel.relaying import Relay
-from pyhrf_parallel.runs.attached import EmbeddedEngine
-from pyhrf_parallel.runs.following import Follower
+from pyhrf_parallel.runs.follower import Follower
+from pyhrf_parallel.runs.here import LocalRunDirectory, require_engine
+from pyhrf_parallel.runs.planning import make_plan_here
 from pyhrf_parallel.shipping import write_payload
-from pyhrf_parallel.tasks import Work, count_workers
+from pyhrf_parallel.tasks import Work
 from pyhrf_parallel.worker.run_paths import RunPaths
 
 _POLLS = (0.01, 0.1)  # seconds between two reads of the records: at first, and at most
@@ -33,22 +31,20 @@ def run(work: Work, outcomes: Outcomes, configuration: Configuration) -> None:
 
 
 def _run_here(work: Work, outcomes: Outcomes, configuration: Configuration) -> None:
-    if find_spec("soma_workflow") is None:  # imported in the engine's process only
-        require("soma_workflow", "remote_cluster", "cluster")
-    jobs = min(len(work), count_workers(work.options.n_jobs or configuration.nb_procs))
-    plan = Plan(len(work), jobs, work.options.on_error == "raise", work.options.retries)
-    with private_directory() as directory:
-        write_payload(Path(RunPaths(directory).payload), work)
-        with EmbeddedEngine(directory, plan) as engine:
-            follower, relay = Follower(engine, outcomes), Relay()
-            pause, longest = _POLLS
+    require_engine()
+    with private_directory() as directory, LocalRunDirectory(directory, attached=True) as run:
+        payload = Path(RunPaths(directory).payload)
+        write_payload(payload, work)
+        run.begin(make_plan_here(configuration, work), payload)
+        follower, relay = Follower(run, outcomes), Relay()
+        pause, longest = _POLLS
+        follower.look()
+        while not outcomes.complete:
+            time.sleep(pause)
+            pause = min(longest, pause * 1.1)
             follower.look()
-            while not outcomes.complete:
-                time.sleep(pause)
-                pause = min(longest, pause * 1.1)
-                follower.look()
-                _relay_logs(directory, relay)
-            _relay_logs(directory, relay, are_complete=True)
+            _relay_logs(directory, relay)
+        _relay_logs(directory, relay, are_complete=True)
 
 
 def _relay_logs(directory: Path, relay: Relay, *, are_complete: bool = False) -> None:

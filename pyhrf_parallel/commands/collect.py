@@ -18,7 +18,8 @@ from pyhrf_parallel.outcomes import Outcomes
 from pyhrf_parallel.progress import reporting
 
 if TYPE_CHECKING:
-    from pyhrf_parallel.runs.run import MapRun, Run
+    from pyhrf_parallel.runs.map_run import MapRun
+    from pyhrf_parallel.runs.run import Run
     from pyhrf_parallel.treatment_jobs import TreatmentRun
 
 _TOLD = 5  # failures that are printed
@@ -101,7 +102,7 @@ def collect(
     report if the treatment makes them; FILE is not given. If regions failed, the run is kept, so that
     pyhrf-parallel retry can run them again.
     """
-    from pyhrf_parallel.runs.run import MapRun
+    from pyhrf_parallel.runs.map_run import MapRun
 
     with find(run_id) as run:
         if not isinstance(run, MapRun):
@@ -139,7 +140,7 @@ def _check(output: Path, *, force: bool) -> None:
 
 def _check_end(run: Run) -> None:
     """Refuse a run that is not over."""
-    if not run.wait(timeout=0):
+    if not run.done():
         raise click.ClickException(
             f"run {run.run_id} is not over: pyhrf-parallel status {run.run_id}"
         )

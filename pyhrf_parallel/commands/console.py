@@ -14,7 +14,7 @@ from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.extras import require
 
 if TYPE_CHECKING:
-    from pyhrf_parallel.runs.remote import Cluster
+    from pyhrf_parallel.runs.cluster import Cluster
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -101,7 +101,7 @@ def connect(settings: Configuration) -> Cluster:
         If paramiko is not installed.
     """
     require("paramiko", "remote_cluster", "cluster")
-    from pyhrf_parallel.runs.remote import Cluster
+    from pyhrf_parallel.runs.cluster import Cluster
 
     return Cluster(settings)
 

@@ -8,7 +8,7 @@ from pyhrf_parallel.errors import RunNotFoundError
 
 if TYPE_CHECKING:
     from pyhrf_parallel.runs.manifests import Manifest
-    from pyhrf_parallel.runs.run import MapRun
+    from pyhrf_parallel.runs.map_run import MapRun
     from pyhrf_parallel.treatment_jobs import TreatmentRun
 
 _LAST = "last"
@@ -57,7 +57,7 @@ def _load(run_id: str) -> MapRun | TreatmentRun:
         from pyhrf_parallel.treatment_jobs import TreatmentRun
 
         return TreatmentRun.load(run_id)
-    from pyhrf_parallel.runs.run import MapRun
+    from pyhrf_parallel.runs.map_run import MapRun
 
     return MapRun.load(run_id)
 

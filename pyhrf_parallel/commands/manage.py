@@ -195,7 +195,7 @@ def cancel(run_id: str, as_json: bool) -> None:
 @console.json_option
 def retry(run_id: str, as_json: bool) -> None:
     """Run again the regions of the run RUN_ID that failed or were not run, and merge."""
-    from pyhrf_parallel.runs.run import MapRun
+    from pyhrf_parallel.runs.map_run import MapRun
 
     with find(run_id) as run:
         if isinstance(run, MapRun):

@@ -1,1 +1,1 @@
-"""Beside the scheduler: the process that runs the jobs of a run, and what it and its jobs need there."""
+"""Beside the scheduler: the engine, which runs the jobs of a run, and the commands that start and stop it."""

@@ -1,7 +1,7 @@
-"""What runs on the cluster's login node: small commands, each answering with one line of JSON.
+"""Commands for the cluster's login node, each of which answers with one line of JSON.
 
-Started over SSH as ``python -P -m pyhrf_parallel.engine.agent serve``, and asked through its stdin. Here, as
-``... COMMAND ARGUMENT ...`` too.
+Started over SSH as ``python -P -m pyhrf_parallel.engine.agent serve``, it reads commands from stdin; as
+``... COMMAND ARGUMENT ...`` it runs one.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from pyhrf_parallel.worker.process import python_command
 from pyhrf_parallel.worker.record_files import write_all
 from pyhrf_parallel.worker.run_paths import RunPaths
 
-#: Seconds after which a process that is asked nothing ends.
+#: Seconds without a question after which the process ends.
 IDLE = 30
 
 
 def prepare(root: str, name: str, scheduler: str, *data_directories: str) -> dict[str, Any]:
-    """Make a run's directory, and directories for its files; say what this side is.
+    """Make the directory of a run, and directories for its data; return them, and what `describe` returns.
 
     Parameters
     ----------
     root, name : str
-        Where, and how it is called.
+        The directory of all runs, and the id of this one.
     scheduler : str
-        soma-workflow's name of it.
+        The scheduler that is to run the jobs.
     *data_directories : str
-        Directories in which one more is made, in its turn private; the run's own for an empty one.
+        Directories in each of which a private one is made; empty for the run's own directory.
     """
     directory = _make_private(Path(root).expanduser(), name)
     made = []
@@ -70,7 +70,7 @@ def prepare(root: str, name: str, scheduler: str, *data_directories: str) -> dic
 def _make_private(parent: Path, name: str) -> Path:
     make_private(parent, "choose another remote_path")
     directory = (parent / name).absolute()
-    # It is there already if the answer has been lost, and it was asked again.
+    # It exists if the answer was lost, and the question was repeated.
     directory.mkdir(mode=0o700, exist_ok=True)
     return directory
 
@@ -81,7 +81,7 @@ def checksum(path: str) -> dict[str, Any]:
 
 
 def describe(scheduler: str) -> dict[str, Any]:
-    """Say what this side is: versions, and what the scheduler's commands are."""
+    """Return the versions of this side, and the queues of its scheduler."""
     queues, refusal = find_queues() if scheduler == "slurm" else (None, "")
     return {
         "python": list(sys.version_info[:3]),
@@ -94,7 +94,7 @@ def describe(scheduler: str) -> dict[str, Any]:
 
 
 def find_queues() -> tuple[list[str] | None, str]:
-    """Return the names of Slurm's partitions; or None, and why it will not answer later either."""
+    """Return the names of Slurm's partitions; or None, and an error that will not go away by itself."""
     try:
         done = subprocess.run(LIST_QUEUES, capture_output=True, text=True, timeout=60, check=False)
     except OSError:
@@ -107,7 +107,7 @@ def find_queues() -> tuple[list[str] | None, str]:
 
 
 def reaches(address: str, path: str) -> dict[str, Any]:
-    """Return whether this account can log in to another machine, and write beside a file there."""
+    """Return whether this account can log in to another machine and write to the directory of a file there."""
     script = 'test -e "$1" && test -w "${1%/*}"'
     done = _output(*send_back.login(address), remote_command(["sh", "-c", script, "sh", path]))
     return {"reaches": done is not None}
@@ -133,21 +133,21 @@ def _output(*argv: str) -> str | None:
 
 
 def start(directory: str, *options: str) -> dict[str, Any]:
-    """Start the engine of a run; it goes on when this connection ends.
+    """Start the engine of a run, which goes on when this connection ends.
 
     With the option ``again``, tasks that have failed are run again.
     """
     run, paths = Path(directory), RunPaths(directory)
     check_place(run)
     known = is_running(directory)
-    if known["running"]:  # the answer was lost, and it was asked again
+    if known["running"]:  # the answer was lost, and the question was repeated
         return {"pid": known["pid"]}
-    Plan.read(run)  # refused here, where somebody is told
+    Plan.read(run)  # an error is reported from here, and not from the engine
     _cancel_jobs(run)  # those of an engine that has died
     if options:
         old = {name for name, _ in paths.all_records()}
         write_then_rename(Path(paths.earlier), json.dumps(sorted(old)).encode())
-        Path(paths.state).unlink(missing_ok=True)  # it says that all is over
+        Path(paths.state).unlink(missing_ok=True)  # or the run would seem to be over
     engine = subprocess.Popen(
         python_command("pyhrf_parallel.engine.engine", run, *options),
         stdin=subprocess.DEVNULL,
@@ -158,14 +158,14 @@ def start(directory: str, *options: str) -> dict[str, Any]:
     started = find_start(engine.pid) or "gone"
     try:
         Path(paths.engine_pid).write_text(f"{engine.pid} {started} {os.uname().nodename}")
-    except OSError:  # a full disk; nobody would know of it
+    except OSError:  # a full disk: nobody could find the engine again
         kill_tree(engine.pid)
         raise
     return {"pid": engine.pid}
 
 
 def is_running(directory: str) -> dict[str, Any]:
-    """Return whether the engine of a run is there."""
+    """Return whether the engine of a run is running."""
     try:
         pid, started, host = Path(RunPaths(directory).engine_pid).read_text().split()
     except (OSError, ValueError):
@@ -175,7 +175,7 @@ def is_running(directory: str) -> dict[str, Any]:
 
 
 def stop(directory: str) -> dict[str, Any]:
-    """End a run: its engine, and its jobs if the engine cannot do that."""
+    """Stop the engine of a run, and its jobs if the engine cannot."""
     engine = is_running(directory)
     if engine["running"]:
         os.kill(engine["pid"], signal.SIGTERM)
@@ -189,13 +189,13 @@ def stop(directory: str) -> dict[str, Any]:
 
 
 def _end_what_it_has_left(run: Path) -> None:
-    """End the processes that an engine has left here when it died, and say so."""
-    state = EngineState("running", 0, os.uname().nodename)  # unless it has said so itself
+    """End the processes that a dead engine has left on this machine, and note that the run is cancelled."""
+    state = EngineState("running", 0, os.uname().nodename)  # if it has not written one
     with suppress(OSError, ValueError):
         state = EngineState.read(run)
     if state.phase != "running" or not run.exists():
         return
-    # Names of no other run: an engine's pid is in them.
+    # No other run has these names: they contain the pid of an engine.
     workers = set(RunPaths(run).jobs())
 
     def is_left(words: list[str], directory: str) -> bool:
@@ -217,7 +217,7 @@ def _wait_for_end(directory: str) -> None:
 
 
 def _cancel_jobs(run: Path) -> None:
-    """Cancel what an engine that has died has left in the queue."""
+    """Cancel the jobs that a dead engine has left in the queue."""
     try:
         state = EngineState.read(run)
         scheduler = Plan.read(run).scheduler
@@ -229,7 +229,7 @@ def _cancel_jobs(run: Path) -> None:
 
 
 def remove(directory: str) -> dict[str, Any]:
-    """Stop a run and remove all of it."""
+    """Stop a run and remove everything that belongs to it."""
     run, made = Path(directory), Path(RunPaths(directory).data_directories)
     if run.exists() and not made.exists() and any(run.iterdir()):
         raise ValueError(
@@ -242,7 +242,7 @@ def remove(directory: str) -> dict[str, Any]:
             if path.name.startswith(run.name):  # by `prepare`
                 remove_directory(path)
     remove_directory(run)
-    with suppress(OSError):  # the last one of them: the directory of all runs goes too
+    with suppress(OSError):  # the directory of all runs, if this was the last one
         run.parent.rmdir()
     return {"removed": not run.exists()}
 
@@ -254,7 +254,7 @@ _COMMANDS = {
 
 
 def _answer(name: str, *arguments: str) -> dict[str, Any]:
-    """Run one command; an error is an answer too."""
+    """Run one command; return its answer, which may be an error."""
     try:
         return _COMMANDS[name](*arguments)
     except Exception as error:
@@ -262,8 +262,8 @@ def _answer(name: str, *arguments: str) -> dict[str, Any]:
 
 
 def _serve() -> None:
-    """Answer lines of JSON, each with a command and its arguments, until nobody asks any more."""
-    questions, answers = os.dup(0), os.dup(1)  # no command may read or write there
+    """Answer lines of JSON, each a command and its arguments, until there are no more."""
+    questions, answers = os.dup(0), os.dup(1)  # for these alone: no command may read or write there
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.dup2(2, 1)
@@ -278,7 +278,7 @@ def _serve() -> None:
 
 
 def main() -> None:
-    """Run one command, or with ``serve`` those that are asked for on stdin."""
+    """Run one command, or with ``serve`` those that arrive on stdin."""
     _, name, *arguments = sys.argv
     if name == "serve":
         _serve()

@@ -1,13 +1,11 @@
-"""The process in which soma-workflow's engine runs the jobs of one run, here or on a cluster.
+"""The process that runs the jobs of one run, on this machine or on a cluster.
 
-Started in the directory of the run (see `pyhrf_parallel.engine.plan`), it submits jobs for the tasks of
-the payload and the steps around them, again for those that a dead job has left, until every task has a
-record and every step is done. An attached engine dies with the process that started it; any other goes on
-by itself, and its jobs with it.
+It is started in the directory of the run, and reads its plan there. It submits jobs for the tasks of the payload and
+the steps around them, and again for what a dead job has left, until every task has a record and every step is
+done. An attached engine ends with the process that started it; any other goes on by itself.
 
-A process of its own, because the engine prints to stdout, keeps threads and exit handlers, changes the
-environment and looks into HOME: nothing of that may happen to the user's process. And always in "light"
-mode, in which it listens on no network.
+It is a process of its own because soma-workflow prints to stdout, keeps threads and exit handlers, changes the
+environment and reads files in HOME: none of this may happen to the user's process.
 """
 
 from __future__ import annotations
@@ -46,7 +44,7 @@ _PATHS = RunPaths()  # the engine works in the run's directory
 
 
 class _Cancelled(BaseException):
-    """Somebody wants the run to end."""
+    """The run is to be cancelled."""
 
 
 class Engine:
@@ -55,9 +53,9 @@ class Engine:
     Parameters
     ----------
     plan : Plan
-        What to do, in the working directory.
+        The plan of the run in the working directory.
     scheduler : Scheduler
-        Who runs the jobs.
+        Runs the jobs.
     """
 
     def __init__(self, plan: Plan, scheduler: Scheduler) -> None:
@@ -80,7 +78,7 @@ class Engine:
         Parameters
         ----------
         again : bool
-            Whether tasks that have failed, and the steps after them, are to be run again.
+            Whether to run tasks that failed, and the steps after them, again.
         """
         idle_rounds = 0
         self._read()
@@ -121,7 +119,7 @@ class Engine:
         return jobs
 
     def _wait_for_late_records(self, groups: Sequence[GroupProgress]) -> None:
-        """Wait for what jobs have written that ended well: a shared file system may be slow to show it."""
+        """Wait for records of jobs that ended well: a shared file system may show them late."""
         deadline = time.monotonic() + _LATE
         while any(s.has_tasks(self._ledger) for s in groups) and time.monotonic() < deadline:
             time.sleep(self._plan.refresh)
@@ -136,7 +134,7 @@ class Engine:
         if not over:
             self._takeover.give_back([(job, self._table.rows[job.file]) for job in jobs])
         if self._ledger.complete and self._ledger.settled < self._plan.tasks and not over:
-            self._scheduler.cancel()  # a task has failed: what still runs is not needed
+            self._scheduler.cancel()  # a task has failed: the rest is not needed
             return True
         return over
 
@@ -149,7 +147,7 @@ class Engine:
                     note(filter(is_return, records) if is_earlier else records, self._ledger)
 
     def _account(self, group: GroupProgress, job: Job) -> None:
-        """Take in how a job has ended, and find the task that it was killed with."""
+        """Take in how a job ended, and settle the task that it died of."""
         row = self._table.rows[job.file]
         if row.reason and row.scheduler_id is None:
             raise RuntimeError(f"The scheduler refuses the job: {row.reason}")
@@ -157,7 +155,7 @@ class Engine:
         index, _ = find_tasks(job)
         if row.exit_value == 0 or index < 0 or self._ledger.is_settled(index):
             return
-        if index >= self._ledger.limit:  # not needed any more: the job was stopped for that
+        if index >= self._ledger.limit:  # an earlier task failed, and the job was stopped for it
             return
         if self._takeover.excuses(index, row):
             return
@@ -172,11 +170,11 @@ class Engine:
             group.too_big[index] = group.too_big.get(index, 0) + 1
 
     def _tail(self, job: Job) -> str:
-        """Return the end of what a job has written."""
+        """Return the end of the logs of a job."""
         return read_log_tail(_PATHS.log(job.file)) + self._schedulers_tail(job)
 
     def _schedulers_tail(self, job: Job) -> str:
-        """Return the end of what the scheduler has written of a job, and the job before it had a log."""
+        """Return the end of the scheduler's log of a job, in which is also what it printed before it had its own."""
         number = slurm.job_number(self._table.rows[job.file].scheduler_id or "")
         return read_log_tail(_PATHS.slurm_log(job.name, number)) if number else ""
 
@@ -186,7 +184,7 @@ class Engine:
         return message or f"exit {row.exit_value}"
 
     def cancel(self) -> None:
-        """Stop all jobs that have not ended, and say so."""
+        """Stop all jobs that have not ended, and note that the run is cancelled."""
         self.cancel_jobs()
         self._read()
         self.state("running").cancelled().write(Path())
@@ -196,14 +194,14 @@ class Engine:
         self._scheduler.cancel()
 
     def say(self, phase: str) -> None:
-        """Write the state down, if it is new."""
+        """Write the state, if it has changed."""
         state = self.state(phase)
         if state != self._written:
             state.write(Path())
             self._written = state
 
     def state(self, phase: str, error: str = "") -> EngineState:
-        """Return how the run is doing."""
+        """Return the state of the run."""
         return EngineState(
             phase, os.getpid(), os.uname().nodename, error,
             self._ledger.settled, self._ledger.failed, list(self._table.rows.values()),
@@ -212,7 +210,7 @@ class Engine:
 
 
 def _describe_end(row: JobStatus) -> str:
-    """Say how a job has ended of which the scheduler gives no reason."""
+    """Describe the end of a job for which the scheduler gives no reason."""
     if row.exit_value is None:
         return "nobody knows how, its scheduler gives no exit status"
     return describe_death(row.exit_value)
@@ -227,7 +225,7 @@ def _take_payload(plan: Plan) -> None:
 
 
 def _write_last(state: EngineState) -> None:
-    """Write why the run has failed, also on a disk that has no room, and on which others write."""
+    """Write the last state of a run that failed, even if the disk is full."""
     content = state.dumps()
     if len(content) > _RESERVED:
         content = replace(state, jobs=[]).dumps()
@@ -235,12 +233,12 @@ def _write_last(state: EngineState) -> None:
         with Path(_PATHS.reserve).open("r+b") as file:
             file.write(content.ljust(_RESERVED))
         Path(_PATHS.reserve).replace(_PATHS.state)
-    except OSError:  # there was no room for it from the beginning
+    except OSError:  # the disk was full from the beginning
         state.write(Path())
 
 
 def _die_with_parent() -> None:
-    """Wait for the end of stdin: the parent has died, or it would have killed this process."""
+    """Wait for the end of stdin, which means that the parent has died: it kills this process otherwise."""
     sys.stdin.read()
     kill_descendants(os.getpid())
     remove_directory(Path.cwd())
@@ -284,6 +282,6 @@ def main() -> None:
             with suppress(Exception):
                 state = engine.state("failed", state.error)
         _write_last(state)
-    if plan.attached:  # the parent reads what there is, and then kills this process
+    if plan.attached:  # the parent reads the records, and then kills this process
         threading.Event().wait()
     os._exit(0)  # the engine's threads would not let the interpreter end

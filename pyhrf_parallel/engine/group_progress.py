@@ -24,7 +24,7 @@ class GroupProgress:
     number: int
     group: TaskGroup
     plan: Plan
-    #: Why it ended early.
+    #: Why it ended early; empty if it did not.
     problem: str = ""
     #: How often each task has run out of memory.
     too_big: dict[int, int] = field(default_factory=dict)
@@ -32,29 +32,29 @@ class GroupProgress:
 
     def __post_init__(self) -> None:
         steps = [*self.group.before, *self.group.after]
-        # An earlier engine of the same run may have run some.
+        # An earlier engine of this run may have run some.
         self._done = {s.name for s in steps if self._done_file(s).exists()}
 
     @property
     def name(self) -> str:
-        """The name of all its jobs together."""
+        """The name of the group."""
         return self.group.name
 
     @property
     def left(self) -> tuple[object, ...]:
-        """What changes when a step ends."""
+        """A value that changes whenever a step ends."""
         return sorted(self._done), list(self._failed), self.problem
 
     def has_tasks(self, ledger: Ledger) -> bool:
-        """Return whether tasks are left to run."""
+        """Whether tasks are left to run."""
         return bool(self._pending(ledger))
 
     def is_over(self, ledger: Ledger) -> bool:
-        """Return whether nothing is left to run."""
+        """Whether nothing is left to run."""
         return bool(self.problem) or not (self.has_tasks(ledger) or self._left_after(ledger))
 
     def layers(self, ledger: Ledger, round_name: str) -> list[list[Job]]:
-        """Return what is left to run: jobs in layers, each to run after the one before."""
+        """Return the jobs that are left, in layers that run one after the other."""
         tasks = self._pending(ledger)
         before = [self._step(s) for s in self.group.before if s.name not in self._done]
         after = [self._step(s) for s in self._left_after(ledger)]
@@ -62,13 +62,13 @@ class GroupProgress:
         return [*([job] for job in before if tasks), *workers, *([job] for job in after)]
 
     def discard(self, index: int) -> None:
-        """Remove what a task has left that was killed: it may be half a file."""
+        """Remove the output of a task that was killed: it may be incomplete."""
         if self.group.outputs:
             output = self.group.outputs[index - self.group.start]
             Path(self.group.directory, output).unlink(missing_ok=True)
 
     def reopen(self, ledger: Ledger) -> None:
-        """Do again what comes after the tasks, if some of them are."""
+        """Repeat the steps after the tasks, if some tasks are run again."""
         if self.is_over(ledger):
             return
         for one in self.group.after:
@@ -76,23 +76,23 @@ class GroupProgress:
             self._done.discard(one.name)
 
     def account(self, job: Job, row: JobStatus, why: str) -> None:
-        """Take in how a step has ended."""
+        """Take in how a step ended; `why` is the reason if it failed."""
         if job.step is None or not row.ran:  # not run, because of another job
             return
-        # The step's own word counts: soma-workflow may say of a short job that it has ended, and not how.
+        # The step's own file counts: soma-workflow may not know how a short job ended.
         if row.exit_value == 0 or Path(RunPaths().done(job.file)).exists():
             self._done.add(job.step.name)
         elif job.step in self.group.before or job.step.name in self._failed:
             self.problem = f"job {job.name} failed: {why}"
-        else:  # its node may have died; what it works on is there
+        else:  # its node may have died, and its input is still there: once more
             self._failed.append(job.step.name)
 
     def _left_after(self, ledger: Ledger) -> list[Step]:
-        """Return the steps after the tasks that are not done, and may be."""
+        """Return the steps after the tasks that are left to do."""
         left = [s for s in self.group.after if s.name not in self._done]
         if not any(s.needs_success for s in left):
             return left
-        # What becomes of the tasks is known in a later round.
+        # Whether all tasks succeed is known in a later round only.
         succeeded = all(map(ledger.has_returned, range(self.group.start, self.group.stop)))
         return [s for s in left if succeeded or not s.needs_success]
 
@@ -111,12 +111,12 @@ class GroupProgress:
         return Job(one.name, self._file(one), words, native, self.name, one)
 
     def _workers(self, ranges: list[tuple[int, int]], round_name: str) -> list[Job]:
-        """Return the jobs of the tasks; those that need more memory get one each."""
+        """Return the jobs for tasks; each task that needs more memory gets its own."""
         alone = [index for index in sorted(self.too_big) if any(a <= index < b for a, b in ranges)]
         shared = _without(ranges, alone)
         jobs = [
             self._worker(
-                f"{self._job_of(index)}-{index - self.group.start}",  # the job itself has the others
+                f"{self._job_of(index)}-{index - self.group.start}",  # the others are in the job of that name
                 [(index, index + 1)],
                 round_name,
                 self.too_big[index],
@@ -145,7 +145,7 @@ class GroupProgress:
         return found
 
     def _job_of(self, index: int) -> str:
-        """Return the name of the job that a task belongs to; of the first one if all jobs share them."""
+        """Return the name of a task's job; of the first job if they share all tasks."""
         return self.group.names[bisect.bisect_right(self.group.bounds or [], index)]
 
     def _worker(

@@ -18,20 +18,20 @@ _FORMAT = 2
 
 @dataclass(frozen=True)
 class Step:
-    """A command that is a job of its own, before or after the tasks of a group.
+    """A command that runs as a job of its own, before or after the tasks of a group.
 
     Attributes
     ----------
     name : str
-        Of the job.
+        The name of the job.
     command : list of str
-        Its words. A program without a directory is looked for beside the interpreter first.
+        A program and its arguments. A program without a directory is looked for beside the interpreter first.
     takes_outputs : bool
-        Whether the command is followed by the group's outputs that there are.
+        Whether to append the existing outputs of the group to the command.
     needs_success : bool
-        Whether it is left out if a task has failed.
+        Whether to skip it if a task has failed.
     native : list of str or None
-        Options for the scheduler, where they are not the plan's.
+        Options for the scheduler; None for those of the plan.
     """
 
     name: str
@@ -48,19 +48,19 @@ class TaskGroup:
     Attributes
     ----------
     name : str
-        The name of all its jobs together.
+        Common to all its jobs.
     start, stop : int
-        Its tasks: a range of the payload's.
+        The range of the payload's tasks that belong to it.
     directory : str
         Its files are there, and its steps run there; removed with the run.
     before, after : list of Step
-        One after the other, when the one before has ended well.
+        Steps, each of which runs when the one before has ended well.
     outputs : list of str
-        The file in `directory` that each task leaves.
+        For each task, the file that it writes to `directory`.
     names : list of str
-        Of the jobs that run the tasks.
+        The names of the jobs that run the tasks.
     bounds : list of int or None
-        Where the tasks of each of these jobs end; None if they take what is left, one after the other.
+        The end of the range of each job; None if the jobs share all tasks.
     is_supervised : bool
         Whether a job goes on after a task that killed its process. If not, the job ends with it, and what
         the scheduler says of the job is true of the task.
@@ -97,33 +97,33 @@ class Plan:
     Attributes
     ----------
     tasks : int
-        Their number.
+        The number of tasks.
     jobs : int
         How many jobs share them; with `groups`, how many run at a time.
     stop_at_failure : bool
-        Whether nothing after the first failing task is needed.
+        Whether tasks after the first one that fails are not needed.
     retries : int
-        How often a task is tried again with which a whole job died.
+        Retries for a task whose job died.
     scheduler : str
-        soma-workflow's name of the scheduler.
+        The name of the scheduler, in most cases one of soma-workflow.
     queue : str or None
         The partition or queue; None for the scheduler's default.
     native : list of str
-        Options for the scheduler, each as its command line takes it.
+        Options for the command line of the scheduler.
     refresh : float
         Seconds between two looks of the engine at its jobs.
     attached : bool
-        Whether the engine ends, with all jobs, when its stdin does.
+        Whether the engine and its jobs end when stdin of the engine is closed.
     name : str
-        Of the workflow.
+        The name of the workflow.
     checksum : str
-        SHA-256 of the payload, which is checked before anything runs; empty for none.
+        SHA-256 of the payload, checked before anything runs; empty for no check.
     groups : list of TaskGroup
-        Of all tasks, in their order; none for a map.
+        The groups of all tasks, in their order; none for a map.
     setup : str
         Lines of shell that run first in each job.
     hopeless_after : float
-        Seconds that a job may wait for what will never be; the run fails then.
+        Seconds until the run fails because a job can never start.
     """
 
     tasks: int
@@ -134,7 +134,7 @@ class Plan:
     queue: str | None = None
     native: list[str] = field(default_factory=list)
     refresh: float = 0.05
-    attached: bool = True
+    attached: bool = False
     name: str = "pyhrf_parallel"
     checksum: str = ""
     groups: list[TaskGroup] = field(default_factory=list)
@@ -179,26 +179,26 @@ class Plan:
 
 @dataclass(frozen=True)
 class JobStatus:
-    """How a job is doing: a row of the engine's table.
+    """The status of a job.
 
     Attributes
     ----------
     name : str
         As the scheduler knows it.
     status : str
-        soma-workflow's word.
+        ``'running'``, ``'done'``, ``'failed'``, ``'cancelled'``, or another word of the scheduler while it waits.
     exit_value : int or None
-        Negative for a signal, as in `subprocess`; None before its end, or where nobody knows.
+        Negative for a signal, as in `subprocess`; None before its end, or if it is unknown.
     scheduler_id : str or None
-        The scheduler's number.
+        The scheduler's number for it.
     reason : str
-        Why it failed, in the scheduler's opinion.
+        Why it failed, according to the scheduler.
     group : str
-        Its task group's name.
+        The name of its task group.
     waits : str
-        Why it has not started yet: the scheduler's word, and plain ones.
+        Why it has not started yet: the scheduler's word, and what that means.
     is_blameless : bool
-        Whether it is the node or the scheduler that has stopped it, and nothing that it did.
+        Whether the node or the scheduler stopped it, through no fault of its own.
     """
 
     name: str
@@ -212,39 +212,37 @@ class JobStatus:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it is over, however."""
+        """Whether it has ended, well or not."""
         return self.status in ("done", "failed", CANCELLED)
 
     @property
     def has_died(self) -> bool:
-        """Whether it has ended in the middle of its work, or has been given up."""
+        """Whether it ended in the middle of its work, or waits again after its node failed."""
         return self.is_blameless or (self.has_ended and self.exit_value not in (0, None))
 
     @property
     def ran(self) -> bool:
-        """Whether it was started at all."""
+        """Whether it has started."""
         return self.exit_value is not None or self.scheduler_id is not None
 
 
 @dataclass(frozen=True)
 class EngineState:
-    """What the engine says of itself and its jobs.
+    """The state of an engine and of its jobs.
 
     Attributes
     ----------
     phase : str
-        ``'running'``, ``'done'`` (every task has a record that needs one), ``'failed'`` (see `error`)
+        ``'running'``, ``'done'`` (every task that was needed has a record), ``'failed'`` (see `error`)
         or ``'cancelled'``.
-    pid : int
-        The engine's process.
-    host : str
-        Its machine.
+    pid, host : int, str
+        The engine's process, and its machine.
     error : str
         Why the engine gave up.
     settled, failed : int
         How many tasks have ended, and how many of them failed.
     jobs : list of JobStatus
-        All jobs of the run, the last one first submitted last.
+        All jobs of the run, in the order of their submission.
     problems : dict of str to str
         Why task groups ended early, by their names.
     """
@@ -267,14 +265,14 @@ class EngineState:
         return json.dumps(asdict(self)).encode()
 
     def cancelled(self) -> Self:
-        """Return the state of a run that has been stopped, with all jobs that had not ended."""
+        """Return the state in which the run and all jobs that had not ended are cancelled."""
         jobs = [
             row if row.has_ended else replace(row, status=CANCELLED, waits="") for row in self.jobs
         ]
         return replace(self, phase="cancelled", jobs=jobs)
 
     def summary(self) -> str:
-        """Say how many jobs run and wait."""
+        """Return a line about how many jobs run and wait."""
         running = sum(job.status == "running" for job in self.jobs)
         waiting = [job for job in self.jobs if not job.has_ended and job.status != "running"]
         words = sorted({job.waits.partition(":")[0] for job in waiting} - {""})

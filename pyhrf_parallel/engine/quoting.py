@@ -1,4 +1,4 @@
-"""Commands that every login shell passes on as they are."""
+"""Quoting of commands, so that every login shell passes them on unchanged."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def remote_command(words: Sequence[str], setup: str = "") -> str:
 
 
 def in_braces(setup: str) -> str:
-    """Return lines of shell that keep stdout free, and whose settings stay."""
+    """Return lines of shell that print to stderr, and whose settings stay in effect."""
     return f"{{\n{setup}\n}} >&2"

@@ -1,4 +1,4 @@
-"""soma-workflow as the scheduler of a run: in "light" mode, with all its state in the working directory."""
+"""soma-workflow as a scheduler: in "light" mode, which opens no port, with all its state in the working directory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pyhrf_parallel.processes import kill_descendants, kill_tree
 from pyhrf_parallel.tasks import available_cpus
 from pyhrf_parallel.worker.run_paths import RunPaths
 
-# As many workers run side by side, each must not start a thread per CPU; what the user set stays.
+# Workers run side by side, so each must not start a thread per CPU; what the user has set stays.
 _THREAD_LIMITS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -44,7 +44,7 @@ class SomaScheduler:
     Parameters
     ----------
     plan : Plan
-        Of the run in the working directory.
+        The plan of the run in the working directory.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -68,14 +68,14 @@ class SomaScheduler:
         self._workflow = self._controller.submit_workflow(
             workflow, name=self._plan.name, queue=self._plan.queue
         )
-        # Its loop has just begun to wait: the jobs would be submitted only after that.
+        # Its loop has just begun to wait, and would submit the jobs only after that.
         self._controller._engine_proxy.engine_loop._scheduler.jobs_finished_event.set()  # noqa: SLF001
 
     def look(self) -> dict[str, JobStatus]:
         """Return the status of each job of the round, by `Job.file`."""
         if self._broken:
             raise RuntimeError(f"soma-workflow's engine has failed: {self._broken[0]}")
-        # Each job's own row: the workflow's status tells nothing of failed jobs.
+        # The status of each job: that of the workflow does not say which jobs failed.
         elements = sorted(self._controller.workflow_elements_status(self._workflow)[0])
         # It numbers them as they were given.
         return {
@@ -93,7 +93,7 @@ class SomaScheduler:
         return self._ask_slurm(row) if self._plan.scheduler == "slurm" and unclear else row
 
     def _ask_slurm(self, row: JobStatus) -> JobStatus:
-        """Return a row with what Slurm says of a job that waits, or has failed."""
+        """Return a row with Slurm's reason why a job waits, or has failed."""
         if row.scheduler_id is None:
             complaint = self._slurm.complaints.get(row.name, "")
             return replace(row, waits=waiting.explain_complaint(complaint))
@@ -101,7 +101,7 @@ class SomaScheduler:
         if found is None:
             return row
         if found.is_back and row.scheduler_id not in self._back:
-            # Slurm lets it wait for minutes, and what is left can be run at once.
+            # Slurm lets it wait for minutes, and its tasks can be run at once.
             self._back.add(row.scheduler_id)
             self._slurm.cancel([row.scheduler_id])
         if row.scheduler_id in self._back:
@@ -112,7 +112,7 @@ class SomaScheduler:
 
     def cancel(self) -> None:
         """Stop all jobs that have not ended, and submit no others."""
-        # soma-workflow's own way waits for news of the workflow, which may have had its last.
+        # soma-workflow's own way waits for a change of the workflow, which may never come.
         if self._plan.scheduler == "slurm":
             self._slurm.close()
             self._slurm.cancel(self._submitted())
@@ -128,7 +128,7 @@ class SomaScheduler:
         deadline = time.monotonic() + _SUBMISSION
         while self._workflow is not None:
             running = [row for row in self.look().values() if not row.has_ended]
-            # One may be on its way to the scheduler just now.
+            # One may be being submitted right now.
             if all(row.scheduler_id for row in running) or time.monotonic() > deadline:
                 return [row.scheduler_id for row in running if row.scheduler_id]
             time.sleep(self._plan.refresh)
@@ -147,30 +147,30 @@ def _make_controller(plan: Plan) -> Any:
     # later would write that file.
     scheduler.search_config_path = staticmethod(lambda: "the number of slots given here")
     scheduler.load_from_file = classmethod(lambda cls, _path: cls(slots, max_proc_nb=slots))
-    # Its own answer to a psutil that is absent are sessions, which no group's signal reaches.
+    # Without psutil it starts sessions, which no signal to the group reaches.
     local_scheduler.have_psutil = True
     local_scheduler.kill_process_tree = kill_tree
     # Relative paths: the engine would expand a dollar sign in others.
-    # A database of its own: that of an engine which was killed may be half made, and is not needed.
+    # A database of its own: that of a killed engine may be damaged, and is not needed.
     database = f"./jobs-{os.getpid()}.db"
     settings = configuration.Configuration(
         "localhost", "light", plan.scheduler, database, "./transfers"
     )
-    # Otherwise a directory that everybody may write to is left in the temporary directory.
+    # Otherwise it leaves a directory in TMPDIR that everybody may write to.
     settings._shared_temporary_dir = "."  # noqa: SLF001
     return client.WorkflowController("localhost", config=settings)
 
 
 def _write_setup(plan: Plan) -> None:
-    """Write the lines that run first in each job to a file: a scheduler's shell would change them."""
+    """Write the lines that run first in each job to a file, as a scheduler's shell would change them."""
     if plan.setup:
         Path(RunPaths().setup).write_text(f'{in_braces(plan.setup)}\nexec "$@"\n')
 
 
 def _watch_threads() -> list[str]:
-    """Return a list that gets the reason when a thread ends with an exception.
+    """Return a list to which the exception of each thread that dies is added.
 
-    soma-workflow's engine and schedulers are threads, and nothing happens any more without them.
+    soma-workflow's engine and schedulers are threads; when one has died, nothing happens any more.
     """
     reasons: list[str] = []
 
@@ -183,9 +183,9 @@ def _watch_threads() -> list[str]:
 
 
 def _make_workflow(layered: Round, scheduler: str) -> client.Workflow:
-    """Make a workflow of groups, each of layers of jobs, a layer running after the one before.
+    """Make a workflow of the jobs of a round.
 
-    The first jobs of the groups run one after the other: each reads whole images.
+    The first steps of the groups run one after the other, as each reads whole images.
     """
     jobs: list[client.Job] = []
     dependencies: list[tuple[client.Job, client.Job]] = []
@@ -204,7 +204,7 @@ def _make_workflow(layered: Round, scheduler: str) -> client.Workflow:
 
 
 def _job(job: Job, scheduler: str) -> client.Job:
-    """Make a job, which Slurm must not put into its queue again: what is left is submitted at once."""
+    """Make a job, which Slurm must not put back into its queue: the engine submits what is left itself."""
     words = (
         ["/bin/bash", RunPaths().setup, *job.words]
         if Path(RunPaths().setup).exists()

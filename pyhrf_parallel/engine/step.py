@@ -1,7 +1,7 @@
-"""A job that is no task: runs a step of a group, and notes that it has ended well.
+"""The job of a step: runs its command, and notes that it has ended well.
 
-Started as ``DIRECTORY GROUP STEP NAME`` in the directory of a run. The words of the step are in the plan,
-where no scheduler's shell can get at them.
+Started as ``DIRECTORY GROUP STEP NAME`` in the directory of a run. The command is in the plan, where no shell of a
+scheduler can change it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NOT_FOUND = 127
 
 
 def find_program(name: str) -> str | None:
-    """Find a program: one of this Python's environment, which may not be on PATH, goes first."""
+    """Find a program, first in the environment of this Python, which may not be on PATH."""
     beside = Path(sys.executable).parent / name
     if os.sep not in name and os.access(beside, os.X_OK):
         return str(beside)

@@ -1,10 +1,10 @@
-"""Why Slurm lets a job wait: in its own word, which administrators know, and in plain ones."""
+"""Why Slurm lets a job wait: its own word, which administrators know, and what it means."""
 
 from __future__ import annotations
 
 import re
 
-# Each of the first pattern that fits; whether such a job can start at all is said below.
+# The first pattern that matches decides; whether such a job can ever start is decided below.
 _PLAIN = (
     ("Resources", "waits for free nodes"),
     ("Nodes required for job are DOWN.*", "the nodes that could run it are down, drained or reserved"),
@@ -35,12 +35,12 @@ _NEVER = re.compile(
     "|Invalid(Account|QOS)|(Account|QOS)NotAllowed|(Assoc|QOS)Max.*(PerJob|WallDuration).*|QOSMin.*"
     "|launch failed requeued held"
 )
-#: What sbatch says for minutes when Slurm holds as many jobs as it may.
+#: The message of sbatch, repeated for minutes, when Slurm holds as many jobs as it may.
 _FULL = "temporarily unable to accept job"
 
 
 def explain(reason: str) -> str:
-    """Say why a job waits; empty if Slurm has not said anything yet.
+    """Explain why a job waits; empty if Slurm gives no reason yet.
 
     Examples
     --------
@@ -55,14 +55,14 @@ def explain(reason: str) -> str:
 
 
 def explain_complaint(line: str) -> str:
-    """Say what keeps sbatch from submitting a job, from what it says while it tries."""
+    """Explain why sbatch has not submitted a job yet, from a line of its stderr."""
     if _FULL in line:
         return "MaxJobCount: Slurm takes no more jobs for now; it is asked again"
     return line.strip()
 
 
 def can_never_start(reason: str) -> bool:
-    """Return whether a job will wait for ever unless somebody changes it, or the cluster.
+    """Whether a job will wait for ever unless somebody changes it, or the cluster.
 
     Examples
     --------

@@ -1,48 +1,77 @@
-"""A run on this machine whose engine goes on by itself: the same interface as one on a cluster."""
+"""Runs on this machine, whose engine goes on by itself or ends with this process."""
 
 from __future__ import annotations
 
 import filecmp
 import json
+import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
 
 from pyhrf_parallel.engine import agent
 from pyhrf_parallel.engine.plan import Plan
 from pyhrf_parallel.errors import ClusterError, TransferError
+from pyhrf_parallel.extras import require
 from pyhrf_parallel.files import checksum
 from pyhrf_parallel.places import check_place
+from pyhrf_parallel.processes import kill_tree
 from pyhrf_parallel.progress import ProgressOption
 from pyhrf_parallel.runs.arriving import arriving
-from pyhrf_parallel.runs.following import LocalFiles
 from pyhrf_parallel.runs.manifests import state_directory
-from pyhrf_parallel.worker.process import python_command
+from pyhrf_parallel.runs.run_directory import RunDirectory
+from pyhrf_parallel.worker.process import python_command, read_log_tail
+from pyhrf_parallel.worker.record_files import PIECE
 from pyhrf_parallel.worker.run_paths import RunPaths
 
 
 def directory_of_runs() -> Path:
-    """Return where runs of this machine have their directories."""
+    """Return the directory for runs on this machine."""
     return state_directory() / "here"
 
 
-class LocalRunDirectory(LocalFiles):
+def require_engine() -> None:
+    """Check that the engine can run on this machine: it imports soma-workflow in a process of its own.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If soma-workflow is not installed.
+    """
+    if find_spec("soma_workflow") is None:
+        require("soma_workflow", "remote_cluster", "cluster")
+
+
+class LocalRunDirectory(RunDirectory):
     """The directory of a run on this machine.
 
     Parameters
     ----------
-    directory : str
+    directory : path
         Its path.
     data_directories : sequence of str
-        Directories for its files.
+        Other directories of the run, for data.
+    attached : bool
+        Whether the engine and its jobs end with this process, and when this object is closed.
     """
 
-    def __init__(self, directory: str, data_directories: Sequence[str] = ()) -> None:
-        super().__init__(directory)
-        self.data_directories = list(data_directories)
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        data_directories: Sequence[str] = (),
+        *,
+        attached: bool = False,
+    ) -> None:
+        super().__init__(os.fspath(directory), data_directories)
+        self._paths = RunPaths(directory)
+        self._attached = attached
+        self._engine: subprocess.Popen[bytes] | None = None
 
     @classmethod
     def prepare(cls, name: str, scheduler: str, data_directories: Sequence[str] = ()) -> Self:
@@ -59,22 +88,39 @@ class LocalRunDirectory(LocalFiles):
             raise ClusterError(f"The run cannot be prepared here: {error}") from error
         return cls(made["directory"], made["data_directories"])
 
-    def check(self) -> None:
-        """Refuse a directory in which others could have put something.
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._end_engine(gently=kind is None)
 
-        Raises
-        ------
-        ConfigurationError
-            Naming it.
-        """
-        with suppress(FileNotFoundError):  # told when something is read
+    def close(self) -> None:
+        """Kill the engine and its jobs if they are attached; otherwise nothing is open."""
+        self._end_engine(gently=True)
+
+    def check(self) -> None:
+        """See `RunDirectory.check`."""
+        with suppress(FileNotFoundError):  # reported when something is read
             check_place(self.directory)
 
-    def begin(self, plan: Plan, payload: Path) -> None:
-        """Start the engine for a payload, which is moved."""
-        plan.with_payload(payload).write(Path(self.directory))
-        shutil.move(payload, RunPaths(self.directory).payload)
-        self._start()
+    def sizes(self) -> dict[str, int]:
+        """See `RunDirectory.sizes`."""
+        if self._engine is not None and self._engine.poll() is not None:
+            tail = read_log_tail(self._paths.engine_log)
+            raise ClusterError(f"soma-workflow's engine on this machine has ended:\n{tail}")
+        found = {}
+        try:
+            with os.scandir(self.directory) as entries:
+                for entry in entries:
+                    with suppress(FileNotFoundError):
+                        found[entry.name] = entry.stat().st_size
+        except FileNotFoundError:
+            raise ClusterError(f"The run's directory {self.directory} is gone") from None
+        return found
+
+    def pieces(self, name: str, position: int) -> Iterator[bytes]:
+        """See `RunDirectory.pieces`."""
+        with Path(self.directory, name).open("rb") as file:
+            file.seek(position)
+            while piece := file.read(PIECE):
+                yield piece
 
     def send(self, path: Path, target: str) -> None:
         """Let a file be found by another name: it stays where it is."""
@@ -105,38 +151,56 @@ class LocalRunDirectory(LocalFiles):
             shutil.copyfile(path, part)
         return expected
 
-    def start_again(self) -> None:
-        """Start an engine that has ended, for the tasks that failed and the steps that were not done."""
-        self._start("again")
+    def begin(self, plan: Plan, payload: Path) -> None:
+        """Start the engine for a payload, which is moved."""
+        # Nobody else comes between the payload and an engine that is attached.
+        plan = replace(plan, attached=True) if self._attached else plan.with_payload(payload)
+        plan.write(Path(self.directory))
+        shutil.move(payload, self._paths.payload)
+        self._start()
 
     def _start(self, *options: str) -> None:
-        # By a process that ends: the engine is nobody's child, as on a cluster.
+        if self._attached:
+            self._engine = subprocess.Popen(
+                python_command("pyhrf_parallel.engine.engine", self.directory, *options),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                # A group of its own, with its jobs: Ctrl-C is not for them.
+                start_new_session=True,
+            )
+            return
+        # By a process that ends: the engine is not a child of this one, as on a cluster.
         command = python_command(agent.__name__, "start", self.directory, *options)
         answer = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
         if "error" in answer:
             raise ClusterError(f"The engine cannot be started: {answer['error']}")
 
-    def is_running(self) -> bool:
-        """Return whether the engine is there."""
-        return bool(agent.is_running(self.directory)["running"])
+    def _end_engine(self, *, gently: bool) -> None:
+        engine, self._engine = self._engine, None
+        if engine is None:
+            return
+        if engine.poll() is None:
+            kill_tree(engine.pid, gently=gently)  # joblib's resource trackers clean up after tasks
+        with suppress(ProcessLookupError):  # what is left of one that has died by itself
+            os.killpg(engine.pid, signal.SIGKILL)
+        engine.wait()
+        if engine.stdin is not None:
+            engine.stdin.close()
 
-    def revive(self) -> bool:
-        """Start the engine again if it has died; return whether it had."""
-        if self.is_running():
-            return False
-        self._start()
-        return True
+    def is_running(self) -> bool:
+        """Whether the engine is running."""
+        if self._engine is not None:
+            return self._engine.poll() is None
+        return bool(agent.is_running(self.directory)["running"])
 
     def cancel(self) -> None:
         """Stop the engine and its jobs."""
         agent.stop(self.directory)
 
     def remove(self) -> None:
-        """Stop the engine and its jobs, and remove all that the run has."""
+        """Stop the engine and its jobs, and remove everything that belongs to the run."""
         agent.remove(self.directory)
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 def _is_link(target: Path, path: Path) -> bool:

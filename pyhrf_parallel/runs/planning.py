@@ -33,7 +33,6 @@ def make_plan(settings: Configuration, work: Work) -> Plan:
         wanted.get("queue"),
         native,
         _REFRESH.get(settings.scheduler, 0.1),
-        attached=False,
         setup=settings.setup or "",
         hopeless_after=_HOPELESS_AFTER,
     )
@@ -47,7 +46,6 @@ def make_plan_here(settings: Configuration, work: Work) -> Plan:
         min(len(work), workers),
         work.options.on_error == "raise",
         work.options.retries,
-        attached=False,
     )
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.engine.plan import Plan
 from pyhrf_parallel.files import private_directory
+from pyhrf_parallel.runs.cluster import AGENT
 from pyhrf_parallel.runs.here import directory_of_runs
 from pyhrf_parallel.runs.manifests import new_run_id
 from pyhrf_parallel.runs.planning import make_plan, make_plan_here
-from pyhrf_parallel.runs.remote import AGENT, RUNS
+from pyhrf_parallel.runs.remote import RUNS
 from pyhrf_parallel.runs.soma_config import with_resource
 from pyhrf_parallel.runs.ssh import find_address
 from pyhrf_parallel.shipping import write_payload

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.engine.plan import EngineState, JobStatus
 from pyhrf_parallel.errors import ClusterError, RunNotFoundError, TransferError
 from pyhrf_parallel.outcomes import Outcomes
-from pyhrf_parallel.progress import ProgressOption, reporting
-from pyhrf_parallel.runs.following import Follower, read_log, read_state
+from pyhrf_parallel.runs.follower import Follower
 from pyhrf_parallel.runs.here import LocalRunDirectory
-from pyhrf_parallel.runs.manifests import (
-    Manifest,
-    forget,
-    load_manifest,
-)
+from pyhrf_parallel.runs.manifests import Manifest, forget, load_manifest
+from pyhrf_parallel.runs.run_directory import RunDirectory
 from pyhrf_parallel.tasks import Options, Work
 from pyhrf_parallel.worker.run_paths import RunPaths
-
-if TYPE_CHECKING:  # paramiko is needed on clusters only
-    from pyhrf_parallel.runs.remote import RemoteRunDirectory
 
 _NEAR, _FAR = 0.05, 2.0  # seconds between two looks at a run: at least, and at most
 _FAR_HERE = 0.1  # of one on this machine
@@ -99,7 +93,7 @@ class Run:
     def __init__(
         self,
         manifest: Manifest,
-        run: RemoteRunDirectory | LocalRunDirectory | None = None,
+        run: RunDirectory | None = None,
         work: Work | None = None,
     ) -> None:
         self.manifest = manifest
@@ -151,10 +145,10 @@ class Run:
     def status(self) -> RunStatus:
         """Look how far the run is, without fetching results."""
         run = self._connected()
-        state = read_state(run)
+        state = run.state()
         is_dead = _goes_on(state) and not run.is_running()
         if is_dead:  # unless it has come to its end in between
-            state = read_state(run)
+            state = run.state()
         if state is None:
             run.sizes()  # an engine that has not spoken yet has a directory
             state = EngineState("running", 0, "")
@@ -181,9 +175,28 @@ class Run:
             state is not None and state.phase == "running" and settled == self.manifest.tasks
         )
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the end of the run, `timeout` seconds at most; return whether it has come."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+    def done(self) -> bool:
+        """Whether the run is over: it has ended, was cancelled, or failed."""
+        return self.status().phase not in ("running", "stopped")
+
+    def cancelled(self) -> bool:
+        """Whether the run was cancelled before it had ended."""
+        return self.status().phase == "cancelled"
+
+    def cancel(self) -> bool:
+        """Stop the jobs; what has ended can still be collected.
+
+        Returns
+        -------
+        bool
+            Whether the run was cancelled; not if it was over already.
+        """
+        self._connected().cancel()
+        return self.cancelled()
+
+    def _wait(self, timeout: float | None = None) -> None:
+        """Wait for the end of the run; raise a TimeoutError if it has not come after `timeout` seconds."""
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
         began = news = time.monotonic()
         last: object = None
         revived = 0
@@ -191,23 +204,32 @@ class Run:
             state = self._look()
             if (state and state.phase == "cancelled") or self._is_over(state, -1):
                 self._advise()
-                return True
+                return
             now = time.monotonic()
             if (self._outcomes.settled, state) != last:
                 last, news, revived = (self._outcomes.settled, state), now, 0
             elif now - news > _REVIVAL:
-                revived += self._connected().revive()
-                if revived == _HOPELESS:
-                    raise ClusterError(
-                        f"The engine of run {self.run_id} has ended {_HOPELESS} times without a word (a full disk, "
-                        f"or a limit of the account?): pyhrf-parallel logs {self.run_id}"
-                    )
+                revived += self._revive(revived)
                 news = now
-            if deadline is not None and now >= deadline:
-                return False
+            if now >= deadline:
+                raise TimeoutError(
+                    f"Run {self.run_id} goes on: after {timeout:g} s, {self._outcomes.settled} of "
+                    f"{self.manifest.tasks} tasks had ended"
+                )
             longest = _FAR_HERE if self.manifest.here else _FAR
             pause = min(longest, max(_NEAR, _PATIENCE * (now - began)))
-            time.sleep(pause if deadline is None else max(0, min(pause, deadline - now)))
+            time.sleep(max(0, min(pause, deadline - now)))
+
+    def _revive(self, before: int) -> bool:
+        """Start the engine again if it has died; refuse to do so too often."""
+        if not self._connected().revive():
+            return False
+        if before + 1 == _HOPELESS:
+            raise ClusterError(
+                f"The engine of run {self.run_id} has ended {_HOPELESS} times without a word (a full disk, "
+                f"or a limit of the account?): pyhrf-parallel logs {self.run_id}"
+            )
+        return True
 
     def _advise(self) -> None:
         """Say of modules that are missing on a cluster how they get there."""
@@ -219,10 +241,6 @@ class Run:
                     f"{package} has to be installed on the cluster, too; if it is a package of the index: "
                     f"pyhrf-parallel setup-cluster {server} --with {package}"
                 )
-
-    def cancel(self) -> None:
-        """Stop the jobs; what has ended can still be collected."""
-        self._connected().cancel()
 
     def clean(self) -> None:
         """Stop the run if it is not over, and remove all of it, there and here."""
@@ -241,20 +259,26 @@ class Run:
         """
         run = self._connected()
         return {
-            job: read_log(run, name, size, lines)
+            job: run.log(name, size, lines)
             for name, size in sorted(run.sizes().items())
             if size and (job := RunPaths.job_of_log(name))
         }
 
-    def follow(self, outcomes: Outcomes) -> None:
-        """Wait for the end of the run, entering there what becomes of the tasks."""
-        self._outcomes, self._follower = outcomes, None
-        self.wait()
+    def follow(self, outcomes: Outcomes, timeout: float | None = None) -> None:
+        """Wait for the end of the run, entering the outcomes of the tasks.
 
-    def follow_to_end(self, outcomes: Outcomes) -> str:
+        Raises
+        ------
+        TimeoutError
+            If the run is not over after `timeout` seconds; it goes on.
+        """
+        self._outcomes, self._follower = outcomes, None
+        self._wait(timeout)
+
+    def follow_to_end(self, outcomes: Outcomes, timeout: float | None = None) -> str:
         """Follow the run; return why the engine gave up, an empty string if it did not."""
         try:
-            self.follow(outcomes)
+            self.follow(outcomes, timeout)
         except TransferError:
             raise
         except ClusterError as error:
@@ -263,7 +287,7 @@ class Run:
             return str(error)
         return ""
 
-    def _connected(self) -> RemoteRunDirectory | LocalRunDirectory:
+    def _connected(self) -> RunDirectory:
         if self._run is None:
             run = self._find()
             try:
@@ -274,51 +298,16 @@ class Run:
             self._run = run
         return self._run
 
-    def _find(self) -> RemoteRunDirectory | LocalRunDirectory:
+    def _find(self) -> RunDirectory:
         if self.manifest.here:
             return LocalRunDirectory(self.manifest.directory)
-        from pyhrf_parallel.runs.remote import Cluster, RemoteRunDirectory
+        from pyhrf_parallel.runs.cluster import Cluster
+        from pyhrf_parallel.runs.remote import RemoteRunDirectory
 
-        return RemoteRunDirectory(
-            Cluster(Configuration(**self.manifest.settings)), self.manifest.directory
-        )
+        cluster = Cluster(Configuration(**self.manifest.settings))
+        return RemoteRunDirectory(cluster, self.manifest.directory)
 
     def _look(self) -> EngineState | None:
         if self._follower is None:
             self._follower = Follower(self._connected(), self._outcomes)
         return self._follower.look()
-
-
-class MapRun(Run):
-    """A map on a cluster or on this machine, which goes on whether or not this process does.
-
-    Made by `pyhrf_parallel.submit_map`, or by `MapRun.load` in another process; a context manager that closes the
-    connection and leaves the run alone.
-
-    Attributes
-    ----------
-    manifest : Manifest
-        What was submitted, by whom, with what.
-    """
-
-    @staticmethod
-    def _knows(manifest: Manifest) -> bool:
-        return not manifest.treatments
-
-    def results(self, *, progress: ProgressOption = None) -> list[Any]:
-        """Wait for the end; return the results as `remote_map` does, or raise what it would.
-
-        The run keeps its files until `clean` is called, so that nothing is lost if this process is.
-
-        Parameters
-        ----------
-        progress : bool or callable, optional
-            See `remote_map`.
-        """
-        with reporting(progress, self.manifest.tasks, self.manifest.function) as report:
-            self._outcomes.show(report)
-            try:
-                self.wait()
-            finally:
-                self._outcomes.show(None)
-        return self._outcomes.results()

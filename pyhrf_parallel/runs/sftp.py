@@ -15,7 +15,7 @@ from pyhrf_parallel.places import Files, Status, check_place
 from pyhrf_parallel.progress import ProgressOption, counting_bytes
 
 if TYPE_CHECKING:
-    from pyhrf_parallel.runs.remote import Cluster
+    from pyhrf_parallel.runs.cluster import Cluster
 
 #: What says that the connection is lost, and nothing of the file.
 LOST = (ClusterError, paramiko.SSHException, EOFError, ConnectionError, TimeoutError)

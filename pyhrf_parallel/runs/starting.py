@@ -7,27 +7,24 @@ import sys
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyhrf_parallel.account import user_name
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.engine.plan import Plan
 from pyhrf_parallel.extras import require
 from pyhrf_parallel.files import private_directory
+from pyhrf_parallel.runs.here import LocalRunDirectory, require_engine
 from pyhrf_parallel.needs import Needs
-from pyhrf_parallel.runs.here import LocalRunDirectory
 from pyhrf_parallel.runs.manifests import Manifest, new_run_id, prepare_memory, remember
+from pyhrf_parallel.runs.map_run import MapRun
 from pyhrf_parallel.runs.planning import make_plan, make_plan_here
-from pyhrf_parallel.runs.run import MapRun
+from pyhrf_parallel.runs.run_directory import RunDirectory
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Work
 from pyhrf_parallel.version import __version__
 from pyhrf_parallel.worker.run_paths import RunPaths
-
-if TYPE_CHECKING:  # paramiko is needed on clusters only
-    from pyhrf_parallel.runs.remote import RemoteRunDirectory
 
 _REMEMBERED = 10_000  # calls whose text is kept for error messages
 
@@ -52,18 +49,18 @@ def start_run(work: Work, configuration: Configuration) -> MapRun:
 
 def _make_place(
     run_id: str, work: Work, configuration: Configuration, payload: Path, undo: ExitStack
-) -> tuple[Plan, RemoteRunDirectory | LocalRunDirectory]:
+) -> tuple[Plan, RunDirectory]:
     if not configuration.has_cluster:
-        if find_spec("soma_workflow") is None:  # imported in the engine's process only
-            require("soma_workflow", "remote_cluster", "cluster")
+        require_engine()
         plan = make_plan_here(configuration, work)
         return plan, LocalRunDirectory.prepare(run_id, plan.scheduler)
     require("paramiko", "remote_cluster", "cluster")
-    from pyhrf_parallel.runs.remote import Cluster
+    from pyhrf_parallel.runs.cluster import Cluster
+    from pyhrf_parallel.runs.remote import RemoteRunDirectory
 
     cluster = undo.enter_context(Cluster(configuration))
     plan = make_plan(cluster.settings, work)
-    return plan, cluster.prepare(run_id, plan, payload.stat().st_size)
+    return plan, RemoteRunDirectory.prepare(cluster, run_id, plan, payload.stat().st_size)
 
 
 def check_needs(run: RemoteRunDirectory | LocalRunDirectory, needs: Needs) -> None:
@@ -92,7 +89,7 @@ def describe_run(
     )
 
 
-def remove_quietly(run: RemoteRunDirectory | LocalRunDirectory) -> None:
+def remove_quietly(run: RunDirectory) -> None:
     """Undo a run that could not be started; why it could not is what matters."""
     with suppress(Exception):
         run.remove()

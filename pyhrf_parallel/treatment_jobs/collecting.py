@@ -27,8 +27,7 @@ from pyhrf_parallel.treatment_jobs.treatment import JobSpan
 from pyhrf_parallel.worker.run_paths import RunPaths
 
 if TYPE_CHECKING:  # paramiko is needed on clusters only
-    from pyhrf_parallel.runs.here import LocalRunDirectory
-    from pyhrf_parallel.runs.remote import RemoteRunDirectory
+    from pyhrf_parallel.runs.run_directory import RunDirectory
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Collector:
         The treatment.
     read_results : callable
         Reads the content of its result.
-    directory : LocalRunDirectory or RemoteRunDirectory
+    directory : RunDirectory
         The run's.
     tasks : Outcomes
         What has become of the tasks of the run.
@@ -58,7 +57,7 @@ class Collector:
     number: int
     subject: Subject
     read_results: Callable[[bytes], list[Any]]
-    directory: LocalRunDirectory | RemoteRunDirectory
+    directory: RunDirectory
     tasks: Outcomes
     state: EngineState
     provenance: dict[str, Any]

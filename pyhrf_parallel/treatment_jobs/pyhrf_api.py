@@ -184,7 +184,8 @@ def prepare_treatment_jobs(  # noqa: PLR0917  (the original's)
 
 def _connect(settings: Configuration, remote_path: str, stack: ExitStack) -> RemoteRunDirectory:
     require("paramiko", "remote_cluster", "cluster")
-    from pyhrf_parallel.runs.remote import Cluster, RemoteRunDirectory
+    from pyhrf_parallel.runs.cluster import Cluster
+    from pyhrf_parallel.runs.remote import RemoteRunDirectory
 
     cluster = stack.enter_context(Cluster(settings))
     return RemoteRunDirectory(cluster, cluster.path(remote_path))

@@ -20,8 +20,7 @@ from pyhrf_parallel.treatment_jobs.region_files import ARCHIVE, CONFIG, HOME, RE
 from pyhrf_parallel.treatment_jobs.treatment import JobTreatment
 
 if TYPE_CHECKING:  # paramiko is needed on clusters only
-    from pyhrf_parallel.runs.here import LocalRunDirectory
-    from pyhrf_parallel.runs.remote import RemoteRunDirectory
+    from pyhrf_parallel.runs.run_directory import RunDirectory
 
 Command = str | Sequence[str] | None
 _HERE = "./"
@@ -169,13 +168,13 @@ class Subject:
         return asdict(self)
 
     def send(
-        self, run: LocalRunDirectory | RemoteRunDirectory, temporary: str | None = None
+        self, run: RunDirectory, temporary: str | None = None
     ) -> None:
         """Send the files and the XML to its directory.
 
         Parameters
         ----------
-        run : LocalRunDirectory or RemoteRunDirectory
+        run : RunDirectory
             How files get there.
         temporary : str, optional
             A directory here for the XML while it is sent.

@@ -265,11 +265,12 @@ class _Submission:
             run = LocalRunDirectory.prepare(run_id, plan.scheduler, absolute)
         else:
             require("paramiko", "remote_cluster", "cluster")
-            from pyhrf_parallel.runs.remote import Cluster
+            from pyhrf_parallel.runs.cluster import Cluster
+            from pyhrf_parallel.runs.remote import RemoteRunDirectory
 
             cluster = undo.enter_context(Cluster(self.configuration))
             sized = [(place, s.size) for place, s in zip(wanted, self.subjects, strict=True)]
-            run = cluster.prepare(run_id, plan, 0, sized)
+            run = RemoteRunDirectory.prepare(cluster, run_id, plan, 0, sized)
         undo.callback(remove_quietly, run)
         return run
 

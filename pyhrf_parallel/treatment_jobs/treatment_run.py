@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
+from concurrent.futures import CancelledError
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,6 @@ from pyhrf_parallel.engine.plan import EngineState
 from pyhrf_parallel.errors import ClusterError, ConfigurationError, RunNotFoundError, TreatmentError
 from pyhrf_parallel.outcomes import Outcomes
 from pyhrf_parallel.progress import ProgressOption, reporting
-from pyhrf_parallel.runs.following import read_state
 from pyhrf_parallel.runs.manifests import Manifest, read_remembered
 from pyhrf_parallel.runs.run import Run
 from pyhrf_parallel.treatment_jobs.collecting import Collector
@@ -50,13 +50,17 @@ class TreatmentRun(Run):
         # After the last region, results are still to be merged.
         return state is not None and state.phase in ("done", "failed")
 
-    def collect(self, *, progress: ProgressOption = False) -> dict[str, TreatmentOutcome]:
+    def collect(
+        self, timeout: float | None = None, *, progress: ProgressOption = False
+    ) -> dict[str, TreatmentOutcome]:
         """Wait for the end, and bring the result of each treatment to its file here.
 
         The run keeps its files until `clean` is called.
 
         Parameters
         ----------
+        timeout : float, optional
+            How long to wait, in seconds.
         progress : bool or callable, optional
             See `pyhrf_parallel.remote_map`.
 
@@ -67,6 +71,8 @@ class TreatmentRun(Run):
 
         Raises
         ------
+        TimeoutError
+            If the run is not over in time; it goes on.
         TreatmentError
             If results would replace files that are no earlier results, or cannot be read; those of the other
             treatments have been brought here.
@@ -76,9 +82,9 @@ class TreatmentRun(Run):
         tasks, name = self.manifest.tasks, self.manifest.function
         # If the engine has given up, the outcomes say so.
         with reporting(progress, tasks, name) as report:
-            self.follow_to_end(Outcomes(self.work, report))
+            self.follow_to_end(Outcomes(self.work, report), timeout)
         directory = self._connected()
-        state = read_state(directory)
+        state = directory.state()
         if state is None:
             raise ClusterError(f"The run's directory {self.manifest.directory} is gone")
         where = str(self.manifest.settings.get("server") or "this machine")
@@ -134,17 +140,25 @@ class TreatmentRun(Run):
             self.clean()
         return outcomes
 
-    def results(self, *, on_error: str = "raise") -> dict[str, list[Any]]:
+    def result(
+        self, timeout: float | None = None, *, on_error: str = "raise"
+    ) -> dict[str, list[Any]]:
         """Wait for the end; return the results of each treatment, in the order of its regions.
 
         Parameters
         ----------
+        timeout : float, optional
+            How long to wait, in seconds.
         on_error : {'raise', 'return'}
             What to do about regions that failed. If they are returned, one that has left nothing is
             ``(None, None, reason)``.
 
         Raises
         ------
+        TimeoutError
+            If the run is not over in time; it goes on.
+        concurrent.futures.CancelledError
+            If it was cancelled before it had ended.
         TreatmentError
             Naming treatments, regions and reasons.
         ConfigurationError
@@ -152,7 +166,9 @@ class TreatmentRun(Run):
         """
         if on_error not in ("raise", "return"):
             raise ConfigurationError(f"on_error must be 'raise' or 'return', got {on_error!r}")
-        outcomes = self.collect()
+        outcomes = self.collect(timeout)
+        if self.cancelled():
+            raise CancelledError(f"Run {self.run_id} was cancelled. {self.how_to_go_on}")
         raise_failures(outcomes.values(), only_problems=on_error == "return")
         return {name: outcome.results for name, outcome in outcomes.items()}
 
@@ -164,7 +180,7 @@ class TreatmentRun(Run):
         TreatmentError
             If the run is not over yet, or nothing of it has failed.
         """
-        status, state = self.status(), read_state(self._connected())
+        status, state = self.status(), self._connected().state()
         if status.phase == "running":
             raise TreatmentError(f"run {self.run_id} is not over")
         returned = status.returned

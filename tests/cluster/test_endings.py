@@ -6,14 +6,13 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from pyhrf_parallel import MapRun, RemoteException, remote_map, submit_map
 from pyhrf_parallel.commands.cli import run as run_command
-from pyhrf_parallel.runs.following import read_state
 from tests.cluster.one_node import OneNode, wait_for
 from tests.contract import cases
 
@@ -26,7 +25,7 @@ def kill_engine(run: MapRun) -> None:
         return any(job.status == "running" for job in run.status().jobs)
 
     wait_for(is_running, 40, "a running job")
-    state = read_state(run._connected())
+    state = run._connected().state()
     assert state is not None
     os.kill(state.pid, signal.SIGKILL)
 
@@ -104,7 +103,7 @@ def test_a_map_whose_run_is_cancelled_elsewhere_fails(cluster: OneNode) -> None:
         waiting = pool.submit(remote_map, cases.sleep_at, tasks, mode="remote_cluster")
         wait_for(lambda: bool(cluster.jobs() or cluster.processes()), 40, "a job")
         assert run_command(["cancel", "last"]) == 0
-        with pytest.raises(RemoteException, match=r"was cancelled when . of 2 tasks had ended"):
+        with pytest.raises(CancelledError, match=r"was cancelled when . of 2 tasks had ended"):
             waiting.result(60)
 
 
@@ -133,7 +132,7 @@ def test_daemons_of_tasks_end_with_a_job_that_the_scheduler_ends(cluster: OneNod
     with submit_map(leave_and_wait, [(0,)], on_error="return") as run:
         wait_for_daemon(cluster)
         cluster.command("scancel", *cluster.jobs())
-        (lost,) = run.results()
+        (lost,) = run.result()
         assert "it was cancelled (scancel)" in str(lost)
         wait_for(lambda: not cluster.processes(), 15, "the end of all that it has left")
         run.clean()

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ from pyhrf_parallel import (
     remote_map,
     submit_map,
 )
-from pyhrf_parallel.runs.following import read_state
 from pyhrf_parallel.tasks import Resources
 from tests.cluster.one_node import OneNode, wait_for
 from tests.conftest import ROOT
@@ -52,26 +52,27 @@ class TestRuns:
             run_id = run.run_id
             assert run.manifest.function == "tests.contract.cases.fail_at"
         with MapRun.load(run_id) as again:
-            assert again.wait(60)
-            results = again.results()
+            results = again.result(60)
             assert results[:2] + results[3:] == [0, 1, 3, 4]
             assert results[2].call == "fail_at(2, 2)"
             status = again.status()
             assert (status.phase, status.returned, status.failed) == ("done", 4, 1)
-            assert again.results()[0] == 0  # nothing is used up
+            assert again.result()[0] == 0  # nothing is used up
             again.clean()
         with pytest.raises(RunNotFoundError, match=run_id):
             MapRun.load(run_id)
 
     def test_wait_with_a_timeout_and_cancel(self, cluster: OneNode) -> None:
         with submit_map(cases.sleep_at, [(0, 0, 100), (1, 0)]) as run:
-            assert not run.wait(2)
+            with pytest.raises(TimeoutError, match=r"goes on: after 2 s, . of 2 tasks had ended"):
+                run.result(2)
             wait_for(lambda: running(run), 30, "a running job")
-            run.cancel()
-            assert run.wait(20)
+            assert not run.done()
+            assert run.cancel()
+            assert (run.done(), run.cancelled()) == (True, True)
             wait_for(lambda: cluster.jobs() == [], 20, "the end of all jobs")
-            with pytest.raises(Exception, match="cancelled"):
-                run.results()
+            with pytest.raises(CancelledError, match=r"was cancelled when . of 2 tasks had ended"):
+                run.result(20)
             run.clean()
 
     @once
@@ -90,7 +91,7 @@ class TestRuns:
         (manifest,) = runs.glob("*/manifest.json")
         assert manifest.parent.stat().st_mode & 0o077 == 0
         with MapRun.load(json.loads(manifest.read_text())["run_id"]) as run:
-            assert run.results() == [*range(6)]
+            assert run.result() == [*range(6)]
             run.clean()
         for left in (client_home / "tmp").iterdir():  # a killed process cannot clean up here
             left.rmdir()
@@ -100,11 +101,12 @@ class TestConnection:
     @once
     def test_it_is_lost_in_the_middle(self, cluster: OneNode) -> None:
         with submit_map(cases.sleep_at, [(i, 1, 3) for i in range(4)]) as run:
-            assert not run.wait(0.5)
+            with pytest.raises(TimeoutError):
+                run.result(0.5)
             listener = int((cluster.base / "sshd.pid").read_text())
             for session in psutil.Process(listener).children():
                 session.kill()
-            assert run.results() == [*range(4)]
+            assert run.result() == [*range(4)]
             run.clean()
 
     @once
@@ -254,11 +256,11 @@ class TestTheOtherSide:
     def test_the_engine_is_killed(self, cluster: OneNode) -> None:
         with submit_map(cases.sleep_at, [(i, 1, 6) for i in range(4)]) as run:
             wait_for(lambda: running(run), 40, "a running job")
-            state = read_state(run._connected())
+            state = run._connected().state()
             assert state is not None
             os.kill(state.pid, signal.SIGKILL)
             wait_for(run._connected().revive, 10, "the engine is dead, and started again")
-            assert run.results() == [*range(4)]
+            assert run.result() == [*range(4)]
             run.clean()
 
     @once
@@ -271,7 +273,7 @@ class TestTheOtherSide:
         with submit_map(cases.sleep_at, [(0, 0, 3)]) as run:
             wait_for(lambda: running(run), 30, "a running job")
             assert listening() - before == set()
-            assert run.results() == [0]
+            assert run.result() == [0]
             run.clean()
 
 
@@ -284,7 +286,7 @@ class TestSlurm:
             wait_for(lambda: run.status().returned == 1, 40, "the first result")
             (job,) = cluster.jobs()
             cluster.command("scancel", job)
-            results = run.results()
+            results = run.result()
             lost = results.pop(1)
             assert results == [0, 2, 3]
             assert isinstance(lost, TaskLostError)
@@ -301,7 +303,7 @@ class TestSlurm:
             # Limits are whole minutes: let this one have begun earlier.
             now = time.strftime("EndTime=%Y-%m-%dT%H:%M:%S")
             cluster.command("scontrol", "update", f"jobid={job}", now)
-            assert run.results()[0].args[0].endswith("it reached its time limit on node1")
+            assert run.result()[0].args[0].endswith("it reached its time limit on node1")
             run.clean()
 
     def test_more_memory_than_was_asked_for(self) -> None:
@@ -313,7 +315,7 @@ class TestSlurm:
         with submit_map(
             use, [(1,), (500,), (2,)], n_jobs=1, resources={"mem": "150M"}, on_error="return"
         ) as run:
-            results = run.results()
+            results = run.result()
             lost = results.pop(1)
             assert results == [1, 2]
             assert isinstance(lost, TaskLostError)
@@ -324,10 +326,11 @@ class TestSlurm:
         cluster.command("scontrol", "update", "nodename=node1", "state=drain", "reason=test")
         try:
             run = submit_map(cases.add, [(1,), (2,)])
-            assert not run.wait(4)
+            with pytest.raises(TimeoutError):
+                run.result(4)
         finally:
             cluster.command("scontrol", "update", "nodename=node1", "state=resume")
-        assert run.results() == [3, 4]
+        assert run.result() == [3, 4]
         run.clean()
         run.close()
 
@@ -337,7 +340,7 @@ class TestSlurm:
             cluster.slurm.stop_controller()
             time.sleep(3)
             cluster.slurm.start_controller()
-            assert run.results() == [*range(4)]
+            assert run.result() == [*range(4)]
             run.clean()
 
     def test_resources_reach_the_scheduler(self, cluster: OneNode) -> None:
@@ -352,19 +355,19 @@ class TestSlurm:
                 "Partition=main",
             ):
                 assert part in shown
-            assert run.results() == [None]
+            assert run.result() == [None]
             run.clean()
 
     def test_many_tasks_take_few_jobs(self, cluster: OneNode) -> None:
         n = 10_000
         with submit_map(abs, [(-i,) for i in range(n)]) as run:
-            assert run.results() == [*range(n)]
+            assert run.result() == [*range(n)]
             assert len(run.status().jobs) == 2
             run.clean()
 
     def test_two_runs_at_once(self) -> None:
         runs = [submit_map(cases.add, [(i,) for i in range(k, k + 5)]) for k in (0, 10)]
-        assert [run.results() for run in runs] == [[2, 3, 4, 5, 6], [12, 13, 14, 15, 16]]
+        assert [run.result() for run in runs] == [[2, 3, 4, 5, 6], [12, 13, 14, 15, 16]]
         for run in runs:
             run.clean()
             run.close()
@@ -383,14 +386,14 @@ def test_a_directory_that_others_may_write_to(cluster: OneNode) -> None:
 @once
 def test_a_run_whose_directory_others_could_replace(cluster: OneNode) -> None:
     with submit_map(cases.add, [(1,)]) as run:
-        assert run.results() == [3]
+        assert run.result() == [3]
         (root,) = cluster.home.glob("pyhrf_parallel_runs")
         root.chmod(0o777)
         with MapRun.load(run.run_id) as again:  # nobody else gets there
-            assert again.results() == [3]
+            assert again.result() == [3]
         cluster.home.chmod(0o755)
         with MapRun.load(run.run_id) as again, pytest.raises(ConfigurationError, match=str(root)):
-            again.results()
+            again.result()
         cluster.home.chmod(0o700)
         root.chmod(0o700)
         owner = root.stat().st_uid
@@ -400,7 +403,7 @@ def test_a_run_whose_directory_others_could_replace(cluster: OneNode) -> None:
             MapRun.load(run.run_id) as again,
             pytest.raises(ConfigurationError, match="another user"),
         ):
-            again.results()
+            again.result()
         os.chown(directory, owner, -1)
         run.clean()
 
@@ -437,7 +440,7 @@ def test_results_that_are_late_are_waited_for(cluster: OneNode) -> None:
     with subprocess.Popen([sys.executable, "-c", HIDE_RECORDS, runs]) as helper:
         try:
             with submit_map(wait_until_hidden, [(1,)], n_jobs=1) as run:
-                (pid,) = run.results()
+                (pid,) = run.result()
                 assert isinstance(pid, int)
                 assert len(run.status().jobs) == 1  # it was not run again
                 run.clean()

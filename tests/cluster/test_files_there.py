@@ -19,7 +19,7 @@ from pyhrf_parallel import TransferError, submit_map
 from pyhrf_parallel.commands.main import main
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.runs import ssh
-from pyhrf_parallel.runs.remote import Cluster
+from pyhrf_parallel.runs.cluster import Cluster
 from pyhrf_parallel.runs.sftp import SFTPFiles
 from tests.cluster.one_node import OneNode
 
@@ -113,7 +113,7 @@ def send(number: signal.Signals, processes: list[psutil.Process]) -> None:
 class TestRuns:
     def test_a_large_result_and_how_it_arrives(self, capsys: pytest.CaptureFixture[str]) -> None:
         with submit_map(bytes, [(60_000_000,)]) as run:
-            assert run.results(progress=True) == [bytes(60_000_000)]
+            assert run.result(progress=True) == [bytes(60_000_000)]
             told = capsys.readouterr().err
             run.clean()
         assert re.search(r"received \d+ of 60 MB", told)
@@ -121,9 +121,9 @@ class TestRuns:
 
     def test_what_was_here_already_counts(self) -> None:
         with submit_map(abs, [(-1,), (-2,)]) as run:
-            assert run.results() == [1, 2]
+            assert run.result() == [1, 2]
             seen: list[tuple[int, int]] = []
-            assert run.results(progress=lambda *done: seen.append(done)) == [1, 2]
+            assert run.result(progress=lambda *done: seen.append(done)) == [1, 2]
             assert seen == [(2, 2)]
             run.clean()
 
@@ -135,7 +135,7 @@ class TestRuns:
                 print(f"line {number} of many, many lines that a task may write")
 
         with submit_map(chatter, [(300_000,)], n_jobs=1) as run:
-            run.wait()
+            run.result()
             began = time.monotonic()
             logs = run.logs(3)
             assert time.monotonic() - began < 5

@@ -20,7 +20,7 @@ import pytest
 from pyhrf_parallel import ClusterError, remote_map
 from pyhrf_parallel.commands.main import main
 from pyhrf_parallel.configuration import Configuration
-from pyhrf_parallel.runs.remote import Cluster
+from pyhrf_parallel.runs.cluster import Cluster
 from tests.cluster.one_node import OneNode
 from tests.conftest import ROOT
 from tests.contract import cases

@@ -63,7 +63,7 @@ def test_a_node_that_goes_down(cluster: OneNode) -> None:
         _, _, job = jobs_that_run(run, 3)
         node = node_of(cluster, job)
         cluster.command("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
-        assert run.results() == [*range(9)]
+        assert run.result() == [*range(9)]
         # Nobody has waited for Slurm to forget it.
         assert "JobState=NODE_FAIL" in cluster.command("scontrol", "show", "job", job)
         assert any("its node failed" in row.reason for row in run.status().jobs)
@@ -77,7 +77,7 @@ def test_a_node_that_dies(cluster: OneNode, three_nodes: Slurm) -> None:
         number = int(node_of(cluster, job).removeprefix("node"))
         three_nodes.kill_node(number)
         try:
-            assert run.results() == [*range(9)]
+            assert run.result() == [*range(9)]
         finally:
             three_nodes.start_node(number)
         run.clean()
@@ -90,7 +90,7 @@ def test_tasks_of_a_job_in_the_queue_again(n_jobs: int, cluster: OneNode, config
     with submit_map(cases.sleep_at, [(i, i, 2) for i in range(6)], n_jobs=n_jobs) as run:
         job = jobs_that_run(run, n_jobs)[-1]
         cluster.command("scontrol", "requeue", job)
-        assert run.results() == [*range(6)]
+        assert run.result() == [*range(6)]
         # Slurm was going to start it again two minutes later; nobody has waited for that.
         assert "JobState=CANCELLED" in cluster.command("scontrol", "show", "job", job)
         reasons = [row.reason for row in run.status().jobs if row.scheduler_id == job]
@@ -105,7 +105,7 @@ def test_a_job_that_asks_for_room_for_several_processes(
     config = configured / ".pyhrf" / "config.cfg"
     config.write_text(f"{config.read_text()}native_specification = --nodes=2 --ntasks=2\n")
     with submit_map(cases.count_and_exit, [(tmp_path, i, -1) for i in range(4)], n_jobs=1) as run:
-        assert run.results() == [*range(4)]
+        assert run.result() == [*range(4)]
         run.clean()
     assert sorted(path.name.partition("-")[0] for path in tmp_path.iterdir()) == [*"0123"]
 
@@ -117,7 +117,7 @@ def test_a_step_that_a_task_runs_may_fail() -> None:
         return subprocess.run(["srun", *words], check=False).returncode
 
     with submit_map(exit_of_step, [("sh", "-c", "exit 3")], n_jobs=1) as run:
-        assert run.results() == [3]
+        assert run.result() == [3]
         wait_for(lambda: run.status().jobs[0].has_ended, 20, "the end of the job")
         assert [(row.status, row.exit_value) for row in run.status().jobs] == [("done", 0)]
         run.clean()
@@ -146,7 +146,7 @@ def test_a_job_that_can_never_start(monkeypatch: pytest.MonkeyPatch) -> None:
     with submit_map(abs, [(1,)], resources={"cpus": 64}) as run:
         told = r"can never start: asks for more than the queue gives \(PartitionConfig\); see mem, time, cpus"
         with pytest.raises(ClusterError, match=told):
-            run.results()
+            run.result()
         assert run.status().phase == "failed"
         run.clean()
 

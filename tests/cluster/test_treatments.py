@@ -210,21 +210,21 @@ class TestWayBack:
             local_user=cluster.user,
         ) as run:  # fmt: skip
             with pytest.raises(TreatmentError, match="not yet"):
-                run.results()
+                run.result()
             assert [report == "ok" for _, _, report in load_results(place / "result.pck")] == [
                 True,
                 False,
             ]
             (tmp_path / "broken").unlink()
             run.retry()
-            found = run.results()["one"]
+            found = run.result()["one"]
             assert [value > 0 for _, value, _ in found] == [True, True]
             assert {"scp_result", "clean_files"} <= {s.name for s in run.collect()["one"].timeline}
             # Everybody may write there.
             mark = tmp_path / "executed"
             (place / "result.pck").write_bytes(f"cos\nsystem\n(Vtouch {mark}\ntR.".encode())
             with pytest.raises(TreatmentError, match="somebody has changed it"):
-                run.results()
+                run.result()
             assert not mark.exists()
             run.clean()
 
@@ -250,7 +250,7 @@ class TestWayBack:
             local_user=cluster.user,
         ) as run:  # fmt: skip
             with pytest.raises(TreatmentError) as caught:
-                run.results()
+                run.result()
             assert f"would replace {result}, which is not a known result of an earlier" in str(
                 caught.value
             )
@@ -263,7 +263,7 @@ class TestWayBack:
             result.rename(place / "moved away")
             if way_on == "retry":
                 run.retry()
-            assert [value > 0 for _, value, _ in run.results()["one"]] == [True, True]
+            assert [value > 0 for _, value, _ in run.result()["one"]] == [True, True]
             assert (result.stat().st_uid != os.getuid()) == (way_on == "retry")  # who brought it
             run.clean()
 
@@ -421,7 +421,7 @@ ROITreatment(subject(Path({str(real_data)!r})), GLMAnalyser(), {str(tmp_path / "
             assert run_command(["cancel", run.run_id]) == 0
             wait_for(lambda: cluster.jobs() == [], 20, "the end of all jobs")
             with pytest.raises(TreatmentError, match="the run was cancelled"):
-                TreatmentRun.load(run.run_id).results()
+                TreatmentRun.load(run.run_id).result()
             run.clean()
 
     @once

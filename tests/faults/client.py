@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pyhrf_parallel import MapRun, RemoteException, TaskLostError, remote_map, submit_map
+from pyhrf_parallel.outcomes import Outcomes
 
 
 def task(index: int, what: str, amount: float) -> Any:
@@ -139,12 +140,12 @@ def submit(plan: dict[str, Any]) -> None:
             n_jobs=2,
         ) as run:
             (place / "run_id").write_text(run.run_id)
-            run.wait()
+            run.follow(Outcomes(run.work))
         return
     calls = [tuple(call) for call in plan["tasks"]]
     with submit_map(task, calls, on_error="return", **plan["options"]) as run_of_map:
         Path(os.environ["PLACE"], "run_id").write_text(run_of_map.run_id)
-        run_of_map.wait()
+        run_of_map.result()
 
 
 def collect(plan: dict[str, Any]) -> Any:
@@ -154,14 +155,14 @@ def collect(plan: dict[str, Any]) -> Any:
 
         with TreatmentRun.load(plan["run_id"]) as run:
             try:
-                found = run.results()["one"]
+                found = run.result()["one"]
             except TreatmentError as error:
                 return {"error": str(error)}
             finally:
                 run.clean()
             return [[name, result["mean"], status] for name, result, status in found]
     with MapRun.load(plan["run_id"]) as run_of_map:
-        results = [describe(result) for result in run_of_map.results()]
+        results = [describe(result) for result in run_of_map.result()]
         run_of_map.clean()
         return results
 

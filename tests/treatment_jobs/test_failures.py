@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import psutil
@@ -177,11 +178,11 @@ if number == 3:
             {"one": table(tmp_path)}, {"one": tmp_path / "out"}, exec_cmd=command, split_cmd=SPLIT
         ) as run:
             with pytest.raises(TreatmentError, match="not yet"):
-                run.results()
-            assert means(run.results(on_error="return")["one"][::2]) == [1, 3]
+                run.result()
+            assert means(run.result(on_error="return")["one"][::2]) == [1, 3]
             mark.touch()
             run.retry()
-            assert means(run.results()["one"]) == [1, 2, 3]
+            assert means(run.result()["one"]) == [1, 2, 3]
             run.clean()
         assert sorted((tmp_path / "ran").read_text().split()) == ["1", "2", "2", "3"]
 
@@ -238,7 +239,8 @@ class TestInterruption:
             assert "stopped" in capsys.readouterr().out
             assert run_command(["retry", "last"]) == 0
             assert "goes on" in capsys.readouterr().out
-            assert run.wait(60)
+            while not run.done():
+                time.sleep(0.1)
             assert run.status().phase == "done"
             run.clean()
 
@@ -288,9 +290,10 @@ class TestInterruption:
             n_jobs=1,
         ) as run:
             wait_for(tmp_path / "begun")
-            run.cancel()
-            with pytest.raises(TreatmentError, match=r"ended early: the run was cancelled"):
-                run.results()
+            assert run.cancel()
+            with pytest.raises(CancelledError, match=rf"cancelled\. .*retry {run.run_id}"):
+                run.result()
+            assert run.collect()["one"].problem == "the run was cancelled"
             assert run.status().phase == "cancelled"
             run.clean()
 
@@ -401,12 +404,12 @@ class TestKeeping:
             for name in "ab":
                 (paths[name] / "result.pck").write_text("mine")
             with pytest.raises(TreatmentError, match=r"(?s)replace .*a/result.*\n.*b/result"):
-                run.results()
+                run.result()
             assert (paths["a"] / "result.pck").read_text() == "mine"
             assert means(pickle.loads((paths["c"] / "result.pck").read_bytes())) == [1, 2, 3]
             for name in "ab":
                 (paths[name] / "result.pck").unlink()
-            assert [means(found) for found in run.results().values()] == [[1, 2, 3]] * 3
+            assert [means(found) for found in run.result().values()] == [[1, 2, 3]] * 3
             run.clean()
 
     def test_a_result_that_would_replace_what_is_analysed(self, tmp_path: Path) -> None:
@@ -420,9 +423,9 @@ class TestKeeping:
     def test_nothing_to_run_again(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         treatments, paths = {"one": table(tmp_path)}, {"one": tmp_path / "out"}
         with submit_treatments(treatments, paths, exec_cmd=ESTIMATE, split_cmd=SPLIT) as run:
-            run.results()
+            run.result()
             with pytest.raises(ConfigurationError, match="on_error"):
-                run.results(on_error="ignore")
+                run.result(on_error="ignore")
             assert run_command(["retry", run.run_id]) == 1
             assert f"nothing of run {run.run_id} has failed" in capsys.readouterr().err
             run.clean()
@@ -453,10 +456,10 @@ class TestKeeping:
             assert run.status().phase == "failed"
             for on_error in ("raise", "return"):
                 with pytest.raises(TreatmentError, match=r"ended early: .*disk full"):
-                    run.results(on_error=on_error)
+                    run.result(on_error=on_error)
             (tmp_path / "go").touch()
             run.retry()
-            assert means(run.results()["one"]) == [1, 2, 3]
+            assert means(run.result()["one"]) == [1, 2, 3]
             run.clean()
 
     def test_an_engine_that_dies_in_a_retry(self, tmp_path: Path) -> None:
@@ -470,7 +473,7 @@ class TestKeeping:
             {"one": table(tmp_path)}, {"one": tmp_path / "out"}, exec_cmd=command, split_cmd=SPLIT
         ) as run:
             with pytest.raises(TreatmentError):
-                run.results()
+                run.result()
             mark.touch()
             run.retry()
             wait_for(tmp_path / "begun")
@@ -478,7 +481,7 @@ class TestKeeping:
             os.killpg(pid, signal.SIGKILL)
             time.sleep(0.3)
             assert run._connected().revive()
-            assert means(run.results()["one"]) == [1, 2, 3]
+            assert means(run.result()["one"]) == [1, 2, 3]
             run.clean()
 
     def test_half_a_result_of_a_killed_job(self, tmp_path: Path) -> None:

@@ -234,10 +234,10 @@ class TestResultsElsewhere:
             with pytest.raises(
                 TreatmentError, match=r"replace .*result\.pck, which is not a known result"
             ):
-                run.results()
+                run.result()
             assert content(out) == {"result.pck": b"mine"}
             (out / "result.pck").rename(out / "mine")
-            assert len(run.results()["a"]) == 3
+            assert len(run.result()["a"]) == 3
             run.clean()
         assert (out / "mine").read_text() == "mine"
 

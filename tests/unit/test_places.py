@@ -196,7 +196,7 @@ class TestRuns:
         run = MapRun.load("20260101-mine")
         for _ in range(2):  # nor is it forgotten
             with pytest.raises(ConfigurationError, match="theirs belongs to another user"):
-                run.results()
+                run.result()
         assert not mark.exists()
 
     def test_nothing_is_submitted_that_could_not_be_trusted_later(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,6 @@ from pyhrf_parallel import (
 )
 from pyhrf_parallel.commands.main import main
 from pyhrf_parallel.runs import run as runs
-from pyhrf_parallel.runs.following import read_state
 from pyhrf_parallel.runs.manifests import list_runs
 from tests.conftest import files_in
 from tests.contract import cases
@@ -57,10 +57,13 @@ def test_it_goes_on_without_the_process_that_submitted_it(home: Path, tmp_path: 
     assert [run.run_id for run in list_runs()] == [run_id]
     with MapRun.load(run_id) as run:
         assert run.manifest.here
-        assert not run.wait(timeout=0)
-        assert run.results() == [4, 9]
+        assert not run.done()
+        with pytest.raises(TimeoutError, match=r"goes on: after 0 s, 0 of 2 tasks had ended"):
+            run.result(timeout=0)
+        assert run.result() == [4, 9]
         status = run.status()
         assert (status.phase, status.returned, status.failed) == ("done", 2, 0)
+        assert (run.done(), run.cancelled(), run.cancel()) == (True, False, False)
         run.clean()
     assert list_runs() == []
     with pytest.raises(RunNotFoundError):
@@ -77,18 +80,18 @@ def test_it_finds_the_callers_modules_and_files(
     import mine  # type: ignore[import-not-found]
 
     with submit_map(mine.read, [("data",)]) as run:
-        assert run.results() == ["here"]
+        assert run.result() == ["here"]
         run.clean()
 
 
 def test_failures(home: Path) -> None:
     with submit_map(cases.fail_at, [(i, 1) for i in range(3)], on_error="return") as run:
-        first, failed, last = run.results()
+        first, failed, last = run.result()
         assert (first, last) == (0, 2)
         assert isinstance(failed, RemoteException)
         run.clean()
     with submit_map(os.kill, [(0, 0), (os.getpid(), 0)], n_jobs=1) as run:
-        assert run.results() == [None, None]
+        assert run.result() == [None, None]
         run.clean()
 
     def die(number: int) -> int:
@@ -98,7 +101,7 @@ def test_failures(home: Path) -> None:
 
     with submit_map(die, [(0,), (9,)], n_jobs=1) as run:
         with pytest.raises(TaskLostError, match=r"Task 1 was lost: .*SIGKILL"):
-            run.results()
+            run.result()
         run.clean()
 
 
@@ -111,7 +114,7 @@ def test_nothing_is_kept_of_what_cannot_be_submitted(home: Path) -> None:
 
 def test_no_task(home: Path) -> None:
     with submit_map(abs, []) as run:
-        assert run.results() == []
+        assert run.result() == []
         run.clean()
 
 
@@ -129,7 +132,7 @@ def test_the_commands(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
         return x
 
     run_id = submit_map(say, [(1,), (2,)], n_jobs=1).run_id
-    MapRun.load(run_id).wait()
+    assert MapRun.load(run_id).result(60) == [1, 2]
 
     def printed(*argv: str) -> str:
         assert main(list(argv)) == 0
@@ -150,9 +153,9 @@ def test_the_commands(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
 
     run_id = submit_map(time.sleep, [(60,)] * 2).run_id
     assert "is cancelled" in printed("cancel", run_id)
-    assert MapRun.load(run_id).status().phase == "cancelled"
-    with pytest.raises(RemoteException, match="was cancelled"):
-        MapRun.load(run_id).results()
+    assert MapRun.load(run_id).cancelled()
+    with pytest.raises(CancelledError, match="was cancelled when 0 of 2 tasks had ended"):
+        MapRun.load(run_id).result()
     assert run_id in printed("clean", run_id, "--yes")
 
 
@@ -165,7 +168,7 @@ def test_an_engine_that_is_killed(home: Path, monkeypatch: pytest.MonkeyPatch) -
         os.kill(
             int(Path(run.manifest.directory, "engine.pid").read_text().split()[0]), signal.SIGKILL
         )
-        assert run.results() == [None]
+        assert run.result() == [None]
         run.clean()
 
 
@@ -175,7 +178,7 @@ def test_an_engine_that_never_says_a_word(home: Path, monkeypatch: pytest.Monkey
     with submit_map(time.sleep, [(60,)]) as run:
         state = None
         while state is None:
-            state = read_state(run._connected())
+            state = run._connected().state()
         directory = Path(run.manifest.directory)
         os.kill(state.pid, signal.SIGKILL)
         (directory / "engine.log").unlink()
@@ -183,7 +186,7 @@ def test_an_engine_that_never_says_a_word(home: Path, monkeypatch: pytest.Monkey
         with pytest.raises(
             ClusterError, match=r"ended 3 times without a word .*logs " + run.run_id
         ):
-            run.results()
+            run.result()
         run.clean()
 
 
@@ -193,13 +196,13 @@ def test_an_engine_whose_plan_cannot_be_read(
 ) -> None:
     monkeypatch.setattr(runs, "_REVIVAL", 0.2)
     with submit_map(time.sleep, [(60,)]) as run:
-        while (state := read_state(run._connected())) is None:
+        while (state := run._connected().state()) is None:
             time.sleep(0.01)
         plan = Path(run.manifest.directory, "plan.json")
         before = plan.read_bytes()
         plan.write_text(content)
         os.kill(state.pid, signal.SIGKILL)
         with pytest.raises(ClusterError, match=r"plan.json (is damaged|was written by another)"):
-            run.results()
+            run.result()
         plan.write_bytes(before)
         run.clean()

@@ -10,7 +10,7 @@ from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.errors import ParallelError
 
 if TYPE_CHECKING:
-    from pyhrf_parallel.runs.remote import Cluster
+    from pyhrf_parallel.runs.cluster import Cluster
     from pyhrf_parallel.runs.ssh import Address
 
 

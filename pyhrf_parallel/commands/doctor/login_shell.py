@@ -10,7 +10,7 @@ from pyhrf_parallel.commands.setup.queues import answers
 from pyhrf_parallel.errors import ClusterError
 
 if TYPE_CHECKING:
-    from pyhrf_parallel.runs.remote import Cluster
+    from pyhrf_parallel.runs.cluster import Cluster
 
 _LISTS = ("PATH", "LD_LIBRARY_PATH")
 _VALUES = ("SLURM_CONF",)

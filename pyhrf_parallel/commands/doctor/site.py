@@ -17,7 +17,7 @@ from pyhrf_parallel.commands.setup.queues import find_queues, slurm_version
 from pyhrf_parallel.errors import ClusterError, ParallelError
 
 if TYPE_CHECKING:
-    from pyhrf_parallel.runs.run import MapRun
+    from pyhrf_parallel.runs.map_run import MapRun
 
 _LITTLE = 100e6  # bytes
 _LOGIN_ONLY = (
@@ -133,15 +133,15 @@ def job(chain: Chain) -> str | Finding:
     began = time.monotonic()
     with submit_map(platform.node, [(), ()]) as run:
         try:
-            failure = None if run.wait(chain.patience) else _unfinished(run, chain.patience)
-            nodes = [] if failure else run.results()
+            nodes = run.result(chain.patience)
+        except TimeoutError:
+            return _unfinished(run, chain.patience)
         except ParallelError as error:
             return broken(str(error), _REFUSED if "refuses" in str(error) else _NOT_SHARED)
         finally:
             run.clean()
     seconds = time.monotonic() - began
-    told = f"2 tasks ran on {', '.join(sorted(set(nodes)))}, and back, in {seconds:.1f} s"
-    return failure or told
+    return f"2 tasks ran on {', '.join(sorted(set(nodes)))}, and back, in {seconds:.1f} s"
 
 
 def _unfinished(run: MapRun, patience: float) -> Finding:

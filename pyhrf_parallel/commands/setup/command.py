@@ -18,7 +18,7 @@ from pyhrf_parallel.commands.setup.queues import find_queues, has_slurm
 from pyhrf_parallel.configuration import Configuration, settings_of
 
 if TYPE_CHECKING:
-    from pyhrf_parallel.runs.remote import Cluster
+    from pyhrf_parallel.runs.cluster import Cluster
 
 _OF_ONE_CLUSTER = [
     key for key, setting in settings_of(config_file.SECTION).items() if setting["of_one_cluster"]

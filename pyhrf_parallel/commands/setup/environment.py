@@ -25,7 +25,7 @@ from pyhrf_parallel.commands.setup.wheels import collect_wheels, pip_wheel
 from pyhrf_parallel.errors import ClusterError
 
 if TYPE_CHECKING:
-    from pyhrf_parallel.runs.remote import Cluster
+    from pyhrf_parallel.runs.cluster import Cluster
 
 _PATIENCE = 600  # seconds without a word: making an environment on a slow file system
 _IDENTITY = "pyhrf_parallel.commands.setup.identity"

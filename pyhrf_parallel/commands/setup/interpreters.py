@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pyhrf_parallel.errors import ClusterError
 
 if TYPE_CHECKING:
-    from pyhrf_parallel.runs.remote import Cluster
+    from pyhrf_parallel.runs.cluster import Cluster
 
 #: The minor version of here, ``'3.11'``.
 MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"

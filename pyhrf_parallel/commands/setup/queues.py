@@ -9,7 +9,7 @@ from pyhrf_parallel.engine.slurm import LIST_QUEUES
 from pyhrf_parallel.errors import ClusterError
 
 if TYPE_CHECKING:
-    from pyhrf_parallel.runs.remote import Cluster
+    from pyhrf_parallel.runs.cluster import Cluster
 
 #: What soma-workflow and this package call.
 SLURM_COMMANDS = ("sbatch", "squeue", "scancel", "sinfo")

@@ -20,7 +20,7 @@ PLANS = [
     Plan(3, 2, stop_at_failure=True),
     Plan(
         3, 2, stop_at_failure=False, retries=1, scheduler="slurm", queue="long", native=["--x='y z'"],
-        refresh=0.5, attached=False, name="n", checksum="0f", setup="module load\n", hopeless_after=9.5,
+        refresh=0.5, attached=True, name="n", checksum="0f", setup="module load\n", hopeless_after=9.5,
         groups=[GROUP, replace(GROUP, start=2, stop=3, bounds=[3])],
     ),
 ]  # fmt: skip
