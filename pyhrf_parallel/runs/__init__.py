@@ -1,1 +1,1 @@
-"""A run, seen from here: its start on this machine or on a cluster, following it, fetching what comes of it."""
+"""The user's side of a run: starting it, here or on a cluster, following it, and fetching its results."""

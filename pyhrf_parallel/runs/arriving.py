@@ -1,4 +1,4 @@
-"""Files that come from a run: whole, and what was sent, or not there at all."""
+"""Files that come from a run: complete and unchanged, or not there at all."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from pyhrf_parallel.files import checksum
 
 @contextmanager
 def arriving(target: Path, sha256: str, source: str) -> Iterator[Path]:
-    """Give a name to write a file to, which gets its own if it is what was sent.
+    """Yield a temporary path to write a file to, which becomes `target` if its checksum is right.
 
     Raises
     ------
     TransferError
-        If it is not, or cannot be written.
+        If it is wrong, or the file cannot be written.
     """
-    part = target.with_name(f".{target.name}.{os.urandom(8).hex()}.part")  # nobody can guess it
+    part = target.with_name(
+        f".{target.name}.{os.urandom(8).hex()}.part"
+    )  # nobody can guess the name
     try:
         yield part
         if checksum(part) != sha256:

@@ -29,7 +29,7 @@ class Cluster:
     Parameters
     ----------
     settings : Configuration
-        With a server, or a resource of soma-workflow.
+        They name a server, or a resource of soma-workflow.
 
     Raises
     ------
@@ -75,7 +75,7 @@ class Cluster:
         return self._home + text[1:] if text == "~" or text.startswith("~/") else text
 
     def persistently(self, action: Callable[[], T]) -> T:
-        """Do something that may be done twice, connecting again if the connection is lost."""
+        """Do something that is safe to do twice, connecting again if the connection is lost."""
         for pause in (*_PAUSES, None):
             try:
                 if not self.connection.is_alive:
@@ -90,7 +90,7 @@ class Cluster:
         raise AssertionError  # pragma: no cover
 
     def ask(self, command: str, *arguments: str) -> dict[str, Any]:
-        """Run one of our commands over there; return its answer.
+        """Run a command of the agent on the cluster; return its answer.
 
         Raises
         ------

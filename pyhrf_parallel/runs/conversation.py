@@ -1,4 +1,4 @@
-"""Our commands over there, one after the other in one process: a login may take seconds."""
+"""Commands of the agent, one after the other in one process: a login may take seconds."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from pyhrf_parallel.errors import ClusterError
 from pyhrf_parallel.runs.refusals import text
 from pyhrf_parallel.runs.ssh import BEGIN, Completed, SSHConnection
 
-_FRESH = IDLE / 3  # seconds since the last answer in which the process has surely not ended
-_NO_STATUS = -1  # paramiko's, of what was cut off
+_FRESH = IDLE / 3  # seconds after an answer in which the process cannot have ended
+_NO_STATUS = -1  # paramiko's, if the connection was lost
 
 
 class Conversation:
-    """A process on the cluster that answers each line of JSON with another one.
+    """The agent's process on a cluster, which answers each line of JSON with another one.
 
     Parameters
     ----------
     connection : SSHConnection
-        The way there.
+        The connection to the cluster.
     argv : sequence of str
         The command that starts it.
     """
@@ -37,7 +37,7 @@ class Conversation:
         self._last = 0.0  # when it answered
 
     def ask(self, question: Sequence[str]) -> dict[str, Any] | Completed:
-        """Return its answer; if there is none, how it has ended.
+        """Return the answer to a question; if the process has ended instead, how it ended.
 
         Raises
         ------
@@ -46,7 +46,7 @@ class Conversation:
         """
         try:
             channel = self._open()
-            with suppress(OSError):  # it has ended already, and says below why
+            with suppress(OSError):  # it has ended already; its stderr says why
                 channel.sendall(json.dumps(question).encode() + b"\n")
             line = self._answers.readline()
             self._last = time.monotonic()
@@ -57,7 +57,7 @@ class Conversation:
             err = channel.makefile_stderr("rb").read().decode(errors="replace")
             status = channel.recv_exit_status()
         except (paramiko.SSHException, OSError, EOFError, ValueError) as error:
-            self.close()  # what it answers later would be taken for an answer to something else
+            self.close()  # or its late answer would be taken for that to another question
             raise self._lost(text(error)) from error
         except BaseException:  # Ctrl-C: the same
             self.close()
@@ -72,7 +72,7 @@ class Conversation:
         )
 
     def _open(self) -> paramiko.Channel:
-        """Return the channel to the process, a new one if that may have ended."""
+        """Return the channel to the process, a new one if the process may have ended."""
         channel = self._channel
         if channel is not None and (
             channel.exit_status_ready() or time.monotonic() - self._last > _FRESH

@@ -123,13 +123,13 @@ class LocalRunDirectory(RunDirectory):
                 yield piece
 
     def send(self, path: Path, target: str) -> None:
-        """Let a file be found by another name: it stays where it is."""
+        """Link to a file, which stays where it is; see `RunDirectory.send`."""
         with _made(path, target):
-            if not _is_link(Path(target), path):  # of an earlier time
+            if not _is_link(Path(target), path):  # or an earlier run made it
                 Path(target).symlink_to(path)
 
     def copy(self, path: Path, target: str) -> None:
-        """Copy a file that does not stay where it is."""
+        """See `RunDirectory.copy`."""
         with _made(path, target), path.open("rb") as source:
             if _is_copy(Path(target), path):
                 return
@@ -137,13 +137,7 @@ class LocalRunDirectory(RunDirectory):
                 shutil.copyfileobj(source, file)
 
     def fetch(self, path: str, target: Path, progress: ProgressOption = None) -> str:
-        """Copy a file, and compare the copy; return its SHA-256.
-
-        Raises
-        ------
-        TransferError
-            If it is not the same. `target` is whole or as it was.
-        """
+        """See `RunDirectory.fetch`."""
         del progress
         check_place(Path(path).parent)
         expected = checksum(path)

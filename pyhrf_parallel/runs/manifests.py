@@ -1,4 +1,4 @@
-"""What is remembered on this machine of runs on clusters: a directory for each, with a manifest."""
+"""What this machine knows of its runs: a directory for each, with a manifest."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ _ADVICE = "or set XDG_STATE_HOME to a directory of your own"
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is known of a run wherever it is looked at from.
+    """What is known of a run without connecting to it.
 
     Attributes
     ----------
     run_id : str
-        Its name.
+        Its id.
     function : str
         Module and name of the mapped function.
     tasks : int
-        How many calls.
+        The number of tasks.
     created : str
-        When it was submitted, ISO 8601 with the zone.
+        When it was submitted, in ISO 8601 with time zone.
     directory : str
-        Its place on the cluster.
+        Its directory, on the cluster or on this machine.
     settings : dict
         The configuration that it was submitted with.
     options : dict
         `on_error`, `timeout` and `retries`.
     versions : dict
-        Of Python and this package, where it was submitted.
+        The versions of Python and of this package that submitted it.
     submitted_by : str
         ``user@host``.
     calls : list of str
@@ -69,30 +69,30 @@ class Manifest:
 
 
 def new_run_id() -> str:
-    """Return a name for a run; names sort by age."""
+    """Return a new id for a run; ids sort by age."""
     return f"{datetime.now().astimezone():%Y%m%d-%H%M%S-%f}-{secrets.token_hex(2)}"
 
 
 def state_directory() -> Path:
-    """Return where this package keeps what outlives a process."""
+    """Return the directory in which this package keeps the state of runs."""
     state = Path(os.environ.get("XDG_STATE_HOME", ""))
-    if not state.is_absolute():  # to be ignored, as its specification says
+    if not state.is_absolute():  # to be ignored, says the specification
         state = home() / ".local" / "state"
     return state / "pyhrf_parallel"
 
 
 def runs_directory() -> Path:
-    """Return where runs are remembered on this machine."""
+    """Return the directory of all manifests on this machine."""
     return state_directory() / "runs"
 
 
 def prepare_memory() -> None:
-    """Make the place where runs are remembered, for this account alone.
+    """Make the directory of all manifests, private to this account.
 
     Raises
     ------
     ConfigurationError
-        If others could put runs of theirs there.
+        If others could write to it.
     """
     place = runs_directory()
     make_private(place, _ADVICE)
@@ -101,12 +101,12 @@ def prepare_memory() -> None:
 
 
 def read_remembered(run_id: str, name: str) -> bytes:
-    """Return a file that is remembered of a run, if this account has written it.
+    """Return the content of a file kept beside a manifest.
 
     Raises
     ------
     ConfigurationError
-        If others could have.
+        If another account could have written it.
     """
     path = runs_directory() / run_id / name
     check_place(path, _ADVICE)
@@ -122,12 +122,12 @@ def _run_directories() -> list[Path]:
 
 
 def load_manifest(run_id: str) -> Manifest:
-    """Return what is remembered of a run.
+    """Return the manifest of a run.
 
     Raises
     ------
     RunNotFoundError
-        If there is none of that name here, or its manifest cannot be read.
+        If there is no run of that name on this machine, or its manifest cannot be read.
     """
     names = [path.name for path in _run_directories()]
     if run_id not in names:
@@ -137,7 +137,7 @@ def load_manifest(run_id: str) -> Manifest:
 
 
 def list_runs() -> list[Manifest]:
-    """Return all runs that this account has submitted from here and not cleaned, oldest first."""
+    """Return the manifests of all runs that this account submitted from here and has not cleaned, oldest first."""
     return [_read_manifest(path.name) for path in _run_directories()]
 
 
@@ -154,16 +154,16 @@ def _read_manifest(run_id: str) -> Manifest:
 
 
 def forget(run_id: str) -> None:
-    """Remove what is remembered of a run."""
+    """Remove the manifest of a run."""
     directory = runs_directory() / run_id
     shutil.rmtree(directory, ignore_errors=True)
-    with suppress(OSError):  # the last one of them
+    with suppress(OSError):  # if it was the last one
         directory.parent.rmdir()
         directory.parent.parent.rmdir()
 
 
 def remember(manifest: Manifest, files: Mapping[str, bytes] | None = None) -> None:
-    """Keep a manifest, and other files with it, for other processes too."""
+    """Keep a manifest, with other files beside it."""
     prepare_memory()
     directory = runs_directory() / manifest.run_id
     directory.mkdir(mode=0o700)

@@ -19,7 +19,7 @@ class MapRun(Run):
     Attributes
     ----------
     manifest : Manifest
-        What was submitted, by whom, with what.
+        What was submitted, by whom, and with which settings.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Deciding how a map is run on a cluster: how many jobs, and what each asks for."""
+"""The plan of a run: how many jobs, and what each asks for."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pyhrf_parallel.errors import ConfigurationError
 from pyhrf_parallel.tasks import Work, count_workers
 
 _REFRESH = {"slurm": 0.5}  # seconds between two looks of the engine at its jobs
-_HOPELESS_AFTER = 60.0  # seconds; reasons for which a job can never start may still pass by
+_HOPELESS_AFTER = 60.0  # seconds; a reason why a job can never start may still go away
 
 
 def make_plan(settings: Configuration, work: Work) -> Plan:
-    """Decide on jobs and resources."""
+    """Return the plan of a map on a cluster."""
     wanted = {key: getattr(settings, key) for key in ("mem", "time", "cpus", "queue")} | dict(
         work.options.resources or {}
     )
@@ -39,7 +39,7 @@ def make_plan(settings: Configuration, work: Work) -> Plan:
 
 
 def make_plan_here(settings: Configuration, work: Work) -> Plan:
-    """Decide on jobs on this machine, which go on without this process."""
+    """Return the plan of a map on this machine."""
     workers = count_workers(work.options.n_jobs or settings.nb_procs)
     return Plan(
         len(work),
@@ -50,13 +50,13 @@ def make_plan_here(settings: Configuration, work: Work) -> Plan:
 
 
 def _native(scheduler: str, wanted: dict[str, Any]) -> list[str]:
-    """Translate resources for the scheduler."""
+    """Translate resources to options of the scheduler."""
     if scheduler == "slurm":
         return slurm.options(wanted)
     sizes = [key for key in wanted if key != "queue"]
     if sizes and scheduler != "local_basic":  # which has nobody to ask
         raise ConfigurationError(
-            f"{', '.join(sizes)} cannot be translated for scheduler {scheduler!r}; say it in its own "
-            "words in native_specification of [parallel-cluster]"
+            f"{', '.join(sizes)} cannot be translated for scheduler {scheduler!r}; use its own options in "
+            "native_specification of [parallel-cluster]"
         )
     return []

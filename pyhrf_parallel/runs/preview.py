@@ -1,4 +1,4 @@
-"""What a run would send and start, without a connection."""
+"""A dry run: what a map would send and start, without a connection."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from pyhrf_parallel.worker.run_paths import RunPaths
 
 @dataclass(frozen=True)
 class Preview:
-    """What `submit_map` would send and start; printed, it says so in words.
+    """What `submit_map` would send and start; printed, it is readable text.
 
     Attributes
     ----------
     server : str
         ``user@host``.
     directory : str
-        Of the run, on the cluster.
+        The directory of the run there.
     files : dict of str to int
-        What would be sent, with sizes in bytes.
+        Sizes in bytes of the files that would be sent.
     commands : list of list of str
-        What would be run on the login node.
+        The commands that would run on the login node.
     jobs : int
-        How many would be submitted.
+        The number of jobs that would be submitted.
     job_command : list of str
-        What each of them would run, in `directory`.
+        The command of each job, which runs in `directory`.
     scheduler : str
-        soma-workflow's name of it.
+        The name of the scheduler.
     job_options : list of str
-        What it would be asked for, per job.
+        The options of each job for the scheduler.
     modules : dict of str to int
         The files of your own modules that the payload would hold, with sizes in bytes.
     """
@@ -59,7 +59,7 @@ class Preview:
     modules: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """Say what would happen."""
+        """Return the preview as text."""
         lines = [f"On {self.server}, in {self.directory}:"]
         lines += [f"  send {name}, {size:,} bytes" for name, size in self.files.items()]
         lines += [f"    with {name}, {size:,} bytes" for name, size in self.modules.items()]
@@ -71,7 +71,7 @@ class Preview:
 
 
 def preview_run(work: Work, configuration: Configuration) -> Preview:
-    """Say what `start_run` would do, without a connection."""
+    """Return what `start_run` would do, without a connection."""
     if not configuration.has_cluster:
         plan, files, _ = _files(work, make_plan_here(configuration, work), for_here=True)
         directory = str(directory_of_runs() / new_run_id())

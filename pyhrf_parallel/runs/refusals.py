@@ -21,7 +21,7 @@ _USUAL = ("id_rsa", "id_ecdsa", "id_ed25519")
 
 
 def locked_keys(address: Address) -> Iterator[str]:
-    """Yield the private keys for a server that have a passphrase which no agent knows."""
+    """Yield the private keys for a server that are locked with a passphrase and not held by an agent."""
     usual = [str(Path.home() / ".ssh" / name) for name in _USUAL]
     held = {key.get_base64() for key in paramiko.Agent().get_keys()}
     for path in address.identity_files or usual:
@@ -40,7 +40,7 @@ def locked_keys(address: Address) -> Iterator[str]:
 
 
 def explain(address: Address, error: Exception, locked: Sequence[str] = ()) -> str:
-    """Say what kept us out, and what to do; `locked` are keys that nobody could use."""
+    """Explain why a login failed, and what to do; `locked` are keys that could not be used."""
     port = f"-p {address.port} " if address.port != PORT else ""
     name = address.host if address.port == PORT else f"[{address.host}]:{address.port}"
     login = f"ssh {port}{address.user}@{address.host}"
@@ -71,7 +71,7 @@ def explain(address: Address, error: Exception, locked: Sequence[str] = ()) -> s
 
 
 def text(error: Exception) -> str:
-    """Say what an error is about."""
+    """Describe an error of a connection."""
     if isinstance(error, socket.gaierror):
         return f"unknown host ({error.strerror})"
     if "Error reading SSH protocol banner" in str(error):

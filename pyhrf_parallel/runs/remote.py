@@ -85,13 +85,7 @@ class RemoteRunDirectory(RunDirectory):
         return run
 
     def check(self) -> None:
-        """Refuse a directory in which others could have put something.
-
-        Raises
-        ------
-        ConfigurationError
-            Naming it.
-        """
+        """See `RunDirectory.check`."""
         self._files.check(self.directory)
 
     def begin(self, plan: Plan, payload: Path) -> None:
@@ -102,25 +96,13 @@ class RemoteRunDirectory(RunDirectory):
         self.revive()
 
     def send(self, path: Path, target: str) -> None:
-        """Send a file.
-
-        Raises
-        ------
-        TransferError
-            If it did not get there, or there is one of that name.
-        """
+        """See `RunDirectory.send`."""
         self._files.put(path, target)
 
     copy = send
 
     def fetch(self, path: str, target: Path, progress: ProgressOption = None) -> str:
-        """Fetch a file, and compare what arrived with what is there; return its SHA-256.
-
-        Raises
-        ------
-        TransferError
-            If it is not the same. `target` is whole or as it was.
-        """
+        """See `RunDirectory.fetch`."""
         host = str(self.cluster.address)
         self._files.check(str(PurePosixPath(path).parent))
         answer = self.cluster.persistently(lambda: self.cluster.ask("checksum", path))
@@ -130,7 +112,7 @@ class RemoteRunDirectory(RunDirectory):
         return expected
 
     def reaches(self, address: str, path: Path) -> bool:
-        """Return whether the cluster's account can log in to this machine, and write beside a file."""
+        """Return whether the cluster's account can log in to this machine, and write to the directory of a file."""
         return bool(self.cluster.ask("reaches", address, str(path))["reaches"])
 
     def close(self) -> None:
@@ -138,7 +120,7 @@ class RemoteRunDirectory(RunDirectory):
         self.cluster.close()
 
     def sizes(self) -> dict[str, int]:
-        """Return the files of the run, with their sizes."""
+        """See `RunDirectory.sizes`."""
         try:
             return self._files.sizes(self.directory)
         except FileNotFoundError:
@@ -147,14 +129,14 @@ class RemoteRunDirectory(RunDirectory):
             ) from None
 
     def pieces(self, name: str, position: int) -> Iterator[bytes]:
-        """Yield what a file of the run holds from a position on, piece by piece."""
+        """See `RunDirectory.pieces`."""
         return self._files.pieces(f"{self.directory}/{name}", position)
 
     def _start(self, *options: str) -> None:
         self.cluster.persistently(lambda: self.cluster.ask("start", self.directory, *options))
 
     def is_running(self) -> bool:
-        """Return whether the engine is there, as far as can be seen from this login node."""
+        """Whether the engine is running, as far as this login node can see."""
         answer = self.cluster.persistently(lambda: self.cluster.ask("is_running", self.directory))
         return bool(answer["running"]) or not answer["here"]
 
@@ -163,12 +145,12 @@ class RemoteRunDirectory(RunDirectory):
         self.cluster.persistently(lambda: self.cluster.ask("stop", self.directory))
 
     def remove(self) -> None:
-        """Stop the engine and its jobs, and remove all that the run has there."""
+        """Stop the engine and its jobs, and remove everything that belongs to the run."""
         self.cluster.persistently(lambda: self.cluster.ask("remove", self.directory))
 
 
 def _check(cluster: Cluster, answer: dict[str, Any], plan: Plan, sizes: list[int]) -> None:
-    """Refuse before anything is sent what cannot work."""
+    """Raise an error, before anything is sent, if the run could not work there."""
     setup = f"pyhrf-parallel setup-cluster {cluster.address.alias}"
     here = ".".join(map(str, sys.version_info[:2]))
     there = ".".join(map(str, answer["python"][:2]))

@@ -1,4 +1,4 @@
-"""Runs on a cluster or on this machine, which outlive the process that submitted them."""
+"""Runs on a cluster or on this machine, which go on when the process that submitted them ends."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from pyhrf_parallel.tasks import Options, Work
 from pyhrf_parallel.worker.run_paths import RunPaths
 
 _NEAR, _FAR = 0.05, 2.0  # seconds between two looks at a run: at least, and at most
-_FAR_HERE = 0.1  # of one on this machine
-_PATIENCE = 0.05  # in between, of the time that it has lasted
+_FAR_HERE = 0.1  # at most, for one on this machine
+_PATIENCE = 0.05  # seconds between two looks, per second that it has lasted
 _STOPPED = (
     "its engine has ended without a word (killed?): pyhrf-parallel collect {0} starts it again, and "
     "pyhrf-parallel cancel {0} ends what it has left"
 )
-_REVIVAL = 20.0  # seconds without news after which the engine is looked after
-_HOPELESS = 3  # engines in a row that have ended without a word
+_REVIVAL = 20.0  # seconds without news after which the engine is started again if it is dead
+_HOPELESS = 3  # engines in a row that may end without a word
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """How far a run is.
+    """The status of a run.
 
     Attributes
     ----------
     phase : str
-        ``'running'``, ``'done'``, ``'failed'``, ``'cancelled'``; or ``'stopped'`` if the engine has ended
-        without a word, was killed for example: whoever waits for the run starts it again.
+        ``'running'``, ``'done'``, ``'failed'``, ``'cancelled'``; or ``'stopped'`` if the engine has died: whoever
+        waits for the run starts it again.
     tasks, returned, failed : int
-        How many there are, and have ended.
+        The number of tasks, of those that have returned, and of those that have failed.
     jobs : list of JobStatus
         The jobs of the scheduler.
     error : str
-        Why it failed as a whole.
+        Why the run failed as a whole.
     """
 
     phase: str
@@ -59,7 +59,7 @@ def _goes_on(state: EngineState | None) -> bool:
 
 
 class RememberedWork(Work):
-    """The tasks of a run that another process has submitted: known by their text only."""
+    """The tasks of a run that another process submitted, of which only the text is known."""
 
     calls: list[str]
 
@@ -85,9 +85,9 @@ class Run:
     Attributes
     ----------
     manifest : Manifest
-        What was submitted, by whom, with what.
+        What was submitted, by whom, and with which settings.
     work : Work
-        The tasks, as far as this process knows them.
+        The tasks; only their text if another process submitted them.
     """
 
     def __init__(
@@ -120,12 +120,12 @@ class Run:
 
     @classmethod
     def load(cls, run_id: str) -> Self:
-        """Return a run of this account, submitted by whatever process.
+        """Return a run that a process of this account submitted.
 
         Raises
         ------
         RunNotFoundError
-            If there is none of that name here, or it is of another kind.
+            If there is no run of that name on this machine, or it is of another kind.
         """
         manifest = load_manifest(run_id)
         if not cls._knows(manifest):
@@ -143,34 +143,34 @@ class Run:
             self._run = self._follower = None
 
     def status(self) -> RunStatus:
-        """Look how far the run is, without fetching results."""
+        """Return the status of the run, without fetching results."""
         run = self._connected()
         state = run.state()
         is_dead = _goes_on(state) and not run.is_running()
-        if is_dead:  # unless it has come to its end in between
+        if is_dead:  # or it has ended in between
             state = run.state()
         if state is None:
-            run.sizes()  # an engine that has not spoken yet has a directory
+            run.sizes()  # raises an error if there is no directory
             state = EngineState("running", 0, "")
-        # The results that are here already may be ahead of the engine's last word.
+        # Results that have arrived here may be newer than the engine's last state.
         known = self._outcomes
         settled, failed = max((state.settled, state.failed), (known.settled, known.failed))
         ended = state.phase in ("failed", "cancelled") and not self._outcomes.complete
         phase = "done" if not ended and self._is_over(state, settled) else state.phase
         if phase == "running" and is_dead:
             phase = "stopped"
-        told = [
+        messages = [
             state.error,
             _STOPPED.format(self.run_id) if phase == "stopped" else "",
             *(f"{group}: {text}" for group, text in state.problems.items()),
         ]
         return RunStatus(
             phase, self.manifest.tasks, settled - failed, failed, state.jobs,
-            "\n".join(filter(None, told)),
+            "\n".join(filter(None, messages)),
         )  # fmt: skip
 
     def _is_over(self, state: EngineState | None, settled: int) -> bool:
-        """Return whether nothing more is to come of use."""
+        """Whether no further useful result can arrive."""
         return self._outcomes.complete or (
             state is not None and state.phase == "running" and settled == self.manifest.tasks
         )
@@ -189,13 +189,14 @@ class Run:
         Returns
         -------
         bool
-            Whether the run was cancelled; not if it was over already.
+            False if the run had ended already.
         """
+        phase = self.status().phase
         self._connected().cancel()
-        return self.cancelled()
+        return phase not in ("done", "failed")
 
     def _wait(self, timeout: float | None = None) -> None:
-        """Wait for the end of the run; raise a TimeoutError if it has not come after `timeout` seconds."""
+        """Wait for the end of the run; raise a TimeoutError after `timeout` seconds."""
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         began = news = time.monotonic()
         last: object = None
@@ -221,7 +222,7 @@ class Run:
             time.sleep(max(0, min(pause, deadline - now)))
 
     def _revive(self, before: int) -> bool:
-        """Start the engine again if it has died; refuse to do so too often."""
+        """Start the engine again if it has died, but not too often; return whether it had."""
         if not self._connected().revive():
             return False
         if before + 1 == _HOPELESS:
@@ -232,7 +233,7 @@ class Run:
         return True
 
     def _advise(self) -> None:
-        """Say of modules that are missing on a cluster how they get there."""
+        """Add advice to failures because of modules that are missing on the cluster."""
         server = self.manifest.settings.get("server") or "HOST"
         for failure in () if self.manifest.here else self._outcomes.failures.values():
             if isinstance(failure.__cause__, ModuleNotFoundError) and failure.__cause__.name:
@@ -243,19 +244,19 @@ class Run:
                 )
 
     def clean(self) -> None:
-        """Stop the run if it is not over, and remove all of it, there and here."""
+        """Stop the run if it is not over, and remove all of its files, there and here."""
         self._connected().remove()
         forget(self.run_id)
 
     def forget(self) -> None:
-        """Remove what is remembered of the run here only: its cluster cannot be reached any more."""
+        """Remove the run's files on this machine only, if its cluster cannot be reached any more."""
         self.close()
         forget(self.run_id)
 
     def logs(self, lines: int | None = 50) -> dict[str, str]:
         """Return the last lines that each job and the ``'engine'`` have written, by name; None for all.
 
-        Who has written nothing is left out.
+        Those that have written nothing are left out.
         """
         run = self._connected()
         return {

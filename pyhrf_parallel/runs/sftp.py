@@ -1,4 +1,4 @@
-"""Files of a cluster, over SFTP: with many requests on their way at once, and errors that say what to do."""
+"""Files of a cluster, over SFTP: many requests at a time, and errors that say what to do."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from pyhrf_parallel.progress import ProgressOption, counting_bytes
 if TYPE_CHECKING:
     from pyhrf_parallel.runs.cluster import Cluster
 
-#: What says that the connection is lost, and nothing of the file.
+#: Errors of the connection, and not of a file.
 LOST = (ClusterError, paramiko.SSHException, EOFError, ConnectionError, TimeoutError)
 _REQUEST = 1 << 15  # bytes, the most that every server has to answer with
-_WINDOW = 128  # requests on their way at once; what they bring is in memory once more
+_WINDOW = 128  # requests at a time; their answers are in memory a second time
 _ASKING = "_prefetch_thread"  # of a paramiko file: what its thread runs
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class SFTPFiles(Files):
     Parameters
     ----------
     cluster : Cluster
-        Where they are. All but sending is done again if the connection is lost.
+        The cluster. Everything but sending is repeated if the connection is lost.
     """
 
     def __init__(self, cluster: Cluster) -> None:
@@ -56,7 +56,7 @@ class SFTPFiles(Files):
         """Refuse a directory in which others could have put something; see `check_place`."""
 
         def look() -> None:
-            with suppress(FileNotFoundError):  # told when something is read
+            with suppress(FileNotFoundError):  # reported when something is read
                 check_place(directory, files=self)
 
         self._persistently(directory, look)
@@ -67,11 +67,11 @@ class SFTPFiles(Files):
         return Status(status.st_mode or 0, status.st_uid, status.st_gid)
 
     def target(self, path: str) -> str:
-        """Return what a link says."""
+        """Return the target of a link."""
         return self._sftp.readlink(path) or ""
 
     def is_nobody(self, uid: int | None) -> bool:
-        """Return whether an owner is one whom nobody knows."""
+        """Return whether an owner is unknown."""
         del uid
         return False
 
@@ -82,7 +82,7 @@ class SFTPFiles(Files):
     # ---- what is in them ----------------------------------------------------------------------
 
     def sizes(self, directory: str) -> dict[str, int]:
-        """Return the files of a directory, with their sizes."""
+        """Return the sizes in bytes of the files of a directory, by their names."""
 
         def look() -> dict[str, int]:
             return {a.filename: a.st_size or 0 for a in self._sftp.listdir_attr(directory)}
@@ -90,13 +90,13 @@ class SFTPFiles(Files):
         return self._persistently(directory, look)
 
     def pieces(self, path: str, position: int = 0) -> Iterator[bytes]:
-        """Yield what a file holds from a position on, piece by piece."""
+        """Yield the content of a file from a position on, piece by piece."""
         opened: tuple[paramiko.SFTPClient, paramiko.SFTPFile, int] | None = None
 
         def fetch() -> bytes:
             nonlocal opened
             sftp = self._sftp
-            if opened is None or opened[0] is not sftp:  # or the connection is another one
+            if opened is None or opened[0] is not sftp:  # also after connecting again
                 file = _quiet(sftp.open(path, "rb"))
                 opened = sftp, file, file.stat().st_size or 0
             _, file, size = opened
@@ -122,7 +122,7 @@ class SFTPFiles(Files):
                 tell(len(piece))
 
     def put(self, path: Path, target: str, name: str = "") -> None:
-        """Send a file, which is called `name` in errors; before it is whole there is none over there.
+        """Send a file, called `name` in errors. It appears there only when complete.
 
         Raises
         ------
@@ -160,7 +160,7 @@ class SFTPFiles(Files):
 
     @contextmanager
     def telling(self, what: str, path: str, *expected: type[Exception]) -> Iterator[None]:
-        """Say of an error what it is about, and where to look: of most, servers just say "Failure"."""
+        """Explain errors, as servers just say "Failure" for most: which file, where, what to do."""
         host = str(self._cluster.address)
         try:
             yield
@@ -181,11 +181,11 @@ class SFTPFiles(Files):
 
 
 def _quiet(file: paramiko.SFTPFile) -> paramiko.SFTPFile:
-    """Keep the thread that sends requests from printing a traceback if the connection is lost."""
+    """Prevent the thread that sends requests from printing a traceback if the connection is lost."""
     ask: Callable[..., None] = getattr(file, _ASKING, lambda *_: None)
 
     def ask_quietly(*arguments: object) -> None:
-        with suppress(OSError, *LOST):  # whoever reads the answers is told
+        with suppress(OSError, *LOST):  # reported when the answers are read
             ask(*arguments)
 
     setattr(file, _ASKING, ask_quietly)
@@ -193,7 +193,7 @@ def _quiet(file: paramiko.SFTPFile) -> paramiko.SFTPFile:
 
 
 def advice(error: OSError, path: str) -> str:
-    """Say what to look at over there; nothing if the error says what is wrong."""
+    """Return what to look at on the cluster; empty if the error says what is wrong."""
     if error.errno is not None or isinstance(error, FileExistsError):
         return ""
     place = shlex.quote(str(PurePosixPath(path).parent))

@@ -14,12 +14,12 @@ from pyhrf_parallel.errors import ConfigurationError
 
 
 def with_resource(settings: Configuration) -> Configuration:
-    """Fill in from soma-workflow's resource `server_id` what the configuration itself leaves open.
+    """Fill in settings that are not set from soma-workflow's resource `server_id`.
 
     Raises
     ------
     ConfigurationError
-        If there is no such resource, or it does not say where the cluster is.
+        If there is no such resource, or it names no server.
     """
     if not settings.server_id:
         return settings

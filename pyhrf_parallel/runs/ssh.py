@@ -1,4 +1,4 @@
-"""An SSH connection as users have it: ``~/.ssh/config``, agent, keys, known_hosts."""
+"""SSH connections that use ``~/.ssh/config``, the agent, keys and known_hosts as ``ssh`` does."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ from pyhrf_parallel.runs.refusals import PORT, explain, locked_keys, text
 _TIMEOUT = 20  # seconds to connect, and to hear from a server that is there
 _KEEPALIVE = 15  # seconds
 _KEYWORD = re.compile(r"\s*(\w+)(?:\s*=\s*|\s+)(.*)")
-_DEEPEST = 16  # as OpenSSH has it
-#: The line after which a command's own output begins.
+_DEEPEST = 16  # as in OpenSSH
+#: The line before the output of a command.
 BEGIN = "-- pyhrf_parallel begins --"
 
-# Who has set logging up is told what paramiko logs; nobody else gets its tracebacks beside our errors.
+# Without a handler, paramiko's tracebacks would be printed beside our errors.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where to log in, after ``~/.ssh/config`` has been asked.
+    """Where to log in, according to ``~/.ssh/config``.
 
     Attributes
     ----------
     alias : str
-        The name that the user gave.
+        The name that the user knows it by.
     host, port, user : str, int, str
-        What it stands for.
+        Where and as whom to log in.
     identity_files : tuple of str
-        Private keys to try beside the agent's and the usual ones.
+        Private keys to try besides those of the agent and the usual files.
     known_hosts : tuple of str
-        Files with the keys of hosts.
+        Files of known host keys.
     jump : str
-        Hosts to go through, as ``ProxyJump`` has them; empty for none.
+        Hosts to connect through, as in ``ProxyJump``; empty for none.
     setup : str
-        Lines of shell that run there before each command.
+        Lines of shell that run on the server before each command.
     """
 
     alias: str
@@ -69,12 +69,12 @@ class Address:
 def find_address(
     server: str, *, user: str | None = None, port: int | None = None, identity: str | None = None
 ) -> Address:
-    """Ask ``~/.ssh/config`` what a server name stands for; what is given here goes first.
+    """Look up a server in ``~/.ssh/config``; the arguments take precedence.
 
     Raises
     ------
     ClusterError
-        If that file cannot be understood.
+        If that file cannot be used.
     """
     path = home() / ".ssh" / "config"
     try:
@@ -82,13 +82,13 @@ def find_address(
         if path.exists():
             config.parse(_with_includes(path))
         entry = config.lookup(server)
-    # An ImportError is what an older paramiko makes of `Match exec`.
+    # An older paramiko raises an ImportError for `Match exec`.
     except (paramiko.SSHException, OSError, ImportError, ValueError) as error:
         raise ClusterError(f"{path} cannot be used: {error}") from error
     try:
         port = port or int(entry.get("port", PORT))
     except ValueError as error:
-        raise ClusterError(f"{path}: the port of {server} is no number: {error}") from error
+        raise ClusterError(f"{path}: the port of {server} is not a number: {error}") from error
     keys = [identity] if identity else entry.get("identityfile", [])
     known = shlex.split(entry.get("userknownhostsfile", "~/.ssh/known_hosts"))
     jump = entry.get("proxyjump", "none")
@@ -104,7 +104,7 @@ def find_address(
 
 
 def _with_includes(path: Path, block: str = "Host *", depth: int = 0) -> Iterator[str]:
-    """Read the lines of a configuration with those of files that it includes, which paramiko leaves out."""
+    """Yield the lines of a configuration and of the files that it includes, which paramiko ignores."""
     if depth > _DEEPEST:
         raise paramiko.ConfigParseError(f"{path} is included too deep")
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -120,21 +120,21 @@ def _with_includes(path: Path, block: str = "Host *", depth: int = 0) -> Iterato
                 pattern = glob.escape(str(home())) + pattern[1:]  # noqa: PLW2901
             for name in sorted(glob.glob(pattern, root_dir=directory)):  # noqa: PTH207
                 yield from _with_includes(directory / name, block, depth + 1)
-                yield block  # what a file begins ends with it
+                yield block  # a block ends with its file
 
 
 @dataclass(frozen=True)
 class Completed:
-    """What a remote command left."""
+    """The end of a remote command: its exit status and output."""
 
     status: int
     out: bytes
     err: str
-    noise: bytes = b""  # what a shell's start-up files have printed before
+    noise: bytes = b""  # printed by the shell's start-up files before
 
 
 class SSHConnection:
-    """A connection on which commands are run and files are read and written; a context manager.
+    """A connection for commands and files; a context manager.
 
     Parameters
     ----------
@@ -144,8 +144,7 @@ class SSHConnection:
     Raises
     ------
     ClusterError
-        For a host that cannot be reached, whose key is unknown or has changed, or that refuses the
-        user, each with what to do.
+        If the host cannot be reached, its key is unknown or has changed, or it refuses the user.
     """
 
     def __init__(self, address: Address) -> None:
@@ -170,20 +169,20 @@ class SSHConnection:
         self.close()
 
     def close(self) -> None:
-        """Close the connection, and those to the hosts on the way."""
+        """Close the connection, and those to the hosts in between."""
         self._client.close()
         for jump in reversed(self._jumps):
             jump.close()
 
     @property
     def is_alive(self) -> bool:
-        """Whether the connection is still there."""
+        """Whether the connection is alive."""
         transport = self._client.get_transport()
         return transport is not None and transport.is_active()
 
     @property
     def sftp(self) -> paramiko.SFTPClient:
-        """Access to files."""
+        """The SFTP session."""
         if self._sftp is None:
             self._sftp = self._client.open_sftp()
             channel = self._sftp.get_channel()
@@ -192,9 +191,9 @@ class SSHConnection:
         return self._sftp
 
     def open(self, argv: Sequence[str], *, timeout: float = 120) -> paramiko.Channel:
-        """Start a command; every word of it arrives as it is, whatever is in it.
+        """Start a command, whose words arrive unchanged.
 
-        What a shell's start-up files print comes first, and then a line `BEGIN`.
+        The output of the shell's start-up files comes first, then a line `BEGIN`, then that of the command.
         """
         transport = self._client.get_transport()
         if transport is None:
@@ -206,7 +205,7 @@ class SSHConnection:
         return channel
 
     def run(self, argv: Sequence[str], *, timeout: float = 120) -> Completed:
-        """Run a command; every word of it arrives as it is, whatever is in it."""
+        """Run a command, whose words arrive unchanged; return how it ended."""
         try:
             channel = self.open(argv, timeout=timeout)
             channel.shutdown_write()
@@ -258,7 +257,7 @@ class SSHConnection:
         )
 
     def _channel_through(self, jump: str) -> Any:
-        """Connect to the hosts on the way; return a channel from the last one to the server."""
+        """Connect to the hosts in between; return a channel from the last one to the server."""
         first, _, rest = jump.rpartition(",")
         user, _, name = rest.rpartition("@")
         host, _, port = name.partition(":")
@@ -274,6 +273,6 @@ class SSHConnection:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Return whether the server has seen no key or password that it accepts."""
+    """Whether the server has accepted none of the keys or passwords."""
     is_one = isinstance(error, paramiko.AuthenticationException)
     return is_one or "No authentication methods available" in str(error)

@@ -1,4 +1,4 @@
-"""Starting a run: on a cluster, or on this machine; it is remembered here."""
+"""Starting a run on a cluster or on this machine."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _REMEMBERED = 10_000  # calls whose text is kept for error messages
 
 
 def start_run(work: Work, configuration: Configuration) -> MapRun:
-    """Start a map, and remember it here."""
+    """Start a map, and keep its manifest."""
     prepare_memory()
     run_id = new_run_id()
     with private_directory() as directory, ExitStack() as undo:
@@ -72,7 +72,7 @@ def check_needs(run: RemoteRunDirectory | LocalRunDirectory, needs: Needs) -> No
 def describe_run(
     run_id: str, work: Work, configuration: Configuration, directory: str, **more: Any
 ) -> Manifest:
-    """Return what is to be remembered of a run; `more` are other fields of the manifest."""
+    """Return the manifest of a run; `more` are other fields of it."""
     options = {key: getattr(work.options, key) for key in ("on_error", "timeout", "retries")}
     return Manifest(
         run_id,
@@ -90,6 +90,6 @@ def describe_run(
 
 
 def remove_quietly(run: RunDirectory) -> None:
-    """Undo a run that could not be started; why it could not is what matters."""
+    """Remove a run that could not be started, without raising: the first error is the one to report."""
     with suppress(Exception):
         run.remove()

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyhrf_parallel.compressing import is_to_be_compressed, packed
 from pyhrf_parallel.engine.plan import EngineState
@@ -18,6 +18,7 @@ from pyhrf_parallel.errors import TransferError, TreatmentError
 from pyhrf_parallel.files import checksum
 from pyhrf_parallel.outcomes import Outcomes
 from pyhrf_parallel.progress import ProgressOption
+from pyhrf_parallel.runs.run_directory import RunDirectory
 from pyhrf_parallel.treatment_jobs.graph import BRING_BACK, CLEAN, MERGE, OUTPUT, SPLIT
 from pyhrf_parallel.treatment_jobs.ledger import Ledger, result_ledger
 from pyhrf_parallel.treatment_jobs.outcome import TaskFailure, TreatmentOutcome
@@ -25,9 +26,6 @@ from pyhrf_parallel.treatment_jobs.region_files import ARCHIVE, RESULT, crash_re
 from pyhrf_parallel.treatment_jobs.subject import Subject
 from pyhrf_parallel.treatment_jobs.treatment import JobSpan
 from pyhrf_parallel.worker.run_paths import RunPaths
-
-if TYPE_CHECKING:  # paramiko is needed on clusters only
-    from pyhrf_parallel.runs.run_directory import RunDirectory
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from pyhrf_parallel.errors import (
     ConfigurationError,
@@ -16,11 +16,9 @@ from pyhrf_parallel.errors import (
     TreatmentError,
 )
 from pyhrf_parallel.files import private_directory
+from pyhrf_parallel.runs.run_directory import RunDirectory
 from pyhrf_parallel.treatment_jobs.region_files import ARCHIVE, CONFIG, HOME, RESULT, result_name
 from pyhrf_parallel.treatment_jobs.treatment import JobTreatment
-
-if TYPE_CHECKING:  # paramiko is needed on clusters only
-    from pyhrf_parallel.runs.run_directory import RunDirectory
 
 Command = str | Sequence[str] | None
 _HERE = "./"
@@ -167,9 +165,7 @@ class Subject:
         """Return all of it, as JSON can have it."""
         return asdict(self)
 
-    def send(
-        self, run: RunDirectory, temporary: str | None = None
-    ) -> None:
+    def send(self, run: RunDirectory, temporary: str | None = None) -> None:
         """Send the files and the XML to its directory.
 
         Parameters

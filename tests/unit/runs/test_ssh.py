@@ -84,7 +84,7 @@ def test_no_configuration(ssh: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"Host a\nPort many\n", "the port of a is no number"),
+        (b"Host a\nPort many\n", "the port of a is not a number"),
         (b"nonsense\n", "cannot be used"),
         (b"Match all host a\n", "cannot be used"),
         (b"Host \xff\n", "cannot be used"),
