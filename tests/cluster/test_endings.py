@@ -13,6 +13,7 @@ import pytest
 
 from pyhrf_parallel import MapRun, RemoteException, remote_map, submit_map
 from pyhrf_parallel.commands.cli import run as run_command
+from pyhrf_parallel.runs.manifests import list_runs
 from tests.cluster.one_node import OneNode, wait_for
 from tests.contract import cases
 
@@ -101,6 +102,7 @@ def test_a_map_whose_run_is_cancelled_elsewhere_fails(cluster: OneNode) -> None:
     with ThreadPoolExecutor(1) as pool:
         tasks = [(0, 1, 100), (1, 1, 100)]
         waiting = pool.submit(remote_map, cases.sleep_at, tasks, mode="remote_cluster")
+        wait_for(lambda: bool(list_runs()), 40, "a run")
         wait_for(lambda: bool(cluster.jobs() or cluster.processes()), 40, "a job")
         assert run_command(["cancel", "last"]) == 0
         with pytest.raises(CancelledError, match=r"was cancelled when . of 2 tasks had ended"):

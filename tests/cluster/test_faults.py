@@ -413,7 +413,7 @@ HIDE_RECORDS = """
 import sys, time
 from pathlib import Path
 runs = Path(sys.argv[1])
-while not (found := list(runs.glob("*/job*.records.part"))):
+while not (found := list(runs.glob("*/*-job*.records.part"))):
     time.sleep(0.01)
 (part,) = found
 hidden = part.with_suffix(".hidden")

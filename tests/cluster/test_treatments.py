@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -420,7 +421,7 @@ ROITreatment(subject(Path({str(real_data)!r})), GLMAnalyser(), {str(tmp_path / "
             )
             assert run_command(["cancel", run.run_id]) == 0
             wait_for(lambda: cluster.jobs() == [], 20, "the end of all jobs")
-            with pytest.raises(TreatmentError, match="the run was cancelled"):
+            with pytest.raises(CancelledError, match=f"retry {run.run_id}"):
                 TreatmentRun.load(run.run_id).result()
             run.clean()
 
