@@ -11,12 +11,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pyhrf_parallel.account import home
 from pyhrf_parallel.errors import ConfigurationError, RunNotFoundError
 from pyhrf_parallel.files import write_then_rename
 from pyhrf_parallel.places import check_place, make_private
+from pyhrf_parallel.tasks import Options, Work
 
 _MANIFEST = "manifest.json"
 _ADVICE = "or set XDG_STATE_HOME to a directory of your own"
@@ -66,6 +67,25 @@ class Manifest:
     calls: list[str] = field(default_factory=list, repr=False)
     treatments: list[dict[str, Any]] = field(default_factory=list, repr=False)
     here: bool = False
+
+
+class RememberedWork(Work):
+    """The tasks of a run that another process submitted, of which only the text is known."""
+
+    calls: list[str]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Self:
+        """Rebuild from a manifest."""
+        options = Options(None, **manifest.options)
+        blank: list[Any] = [()] * manifest.tasks
+        work = cls(RememberedWork, blank, [{}] * manifest.tasks, options)
+        object.__setattr__(work, "calls", manifest.calls)
+        return work
+
+    def describe(self, index: int) -> str:
+        """Return the text of a call; empty if it was not kept."""
+        return self.calls[index] if index < len(self.calls) else ""
 
 
 def new_run_id() -> str:

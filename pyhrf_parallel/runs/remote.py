@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from pyhrf_parallel.engine.plan import Plan
 from pyhrf_parallel.errors import ClusterError
+from pyhrf_parallel.needs import Needs
 from pyhrf_parallel.progress import ProgressOption
 from pyhrf_parallel.runs.arriving import arriving
 from pyhrf_parallel.runs.cluster import Cluster
@@ -87,6 +88,10 @@ class RemoteRunDirectory(RunDirectory):
     def check(self) -> None:
         """See `RunDirectory.check`."""
         self._files.check(self.directory)
+
+    def check_needs(self, needs: Needs) -> None:
+        """See `RunDirectory.check_needs`."""
+        self.cluster.check_distributions(needs.distributions())
 
     def begin(self, plan: Plan, payload: Path) -> None:
         """Send payload and plan, and start the engine."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.engine.plan import EngineState, JobStatus
@@ -13,9 +13,9 @@ from pyhrf_parallel.errors import ClusterError, RunNotFoundError, TransferError
 from pyhrf_parallel.outcomes import Outcomes
 from pyhrf_parallel.runs.follower import Follower
 from pyhrf_parallel.runs.here import LocalRunDirectory
-from pyhrf_parallel.runs.manifests import Manifest, forget, load_manifest
+from pyhrf_parallel.runs.manifests import Manifest, RememberedWork, forget, load_manifest
 from pyhrf_parallel.runs.run_directory import RunDirectory
-from pyhrf_parallel.tasks import Options, Work
+from pyhrf_parallel.tasks import Work
 from pyhrf_parallel.worker.run_paths import RunPaths
 
 _NEAR, _FAR = 0.05, 2.0  # seconds between two looks at a run: at least, and at most
@@ -56,25 +56,6 @@ class RunStatus:
 
 def _goes_on(state: EngineState | None) -> bool:
     return state is None or state.phase == "running"
-
-
-class RememberedWork(Work):
-    """The tasks of a run that another process submitted, of which only the text is known."""
-
-    calls: list[str]
-
-    @classmethod
-    def of(cls, manifest: Manifest) -> Self:
-        """Rebuild from a manifest."""
-        options = Options(None, **manifest.options)
-        blank: list[Any] = [()] * manifest.tasks
-        work = cls(RememberedWork, blank, [{}] * manifest.tasks, options)
-        object.__setattr__(work, "calls", manifest.calls)
-        return work
-
-    def describe(self, index: int) -> str:
-        """Return the text of a call; empty if it was not kept."""
-        return self.calls[index] if index < len(self.calls) else ""
 
 
 class Run:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from pyhrf_parallel.engine.plan import EngineState, Plan
+from pyhrf_parallel.needs import Needs
 from pyhrf_parallel.progress import ProgressOption
 from pyhrf_parallel.worker.run_paths import RunPaths
 
@@ -47,6 +48,15 @@ class RunDirectory(ABC):
         ------
         ConfigurationError
             Naming the directory.
+        """
+
+    def check_needs(self, needs: Needs) -> None:  # noqa: B027  (this machine has them)
+        """Check that the distributions that the tasks need are installed where the jobs run.
+
+        Raises
+        ------
+        ClusterError
+            Naming those that are not.
         """
 
     # ---- files --------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from pyhrf_parallel.engine.plan import Plan
 from pyhrf_parallel.extras import require
 from pyhrf_parallel.files import private_directory
 from pyhrf_parallel.runs.here import LocalRunDirectory, require_engine
-from pyhrf_parallel.needs import Needs
 from pyhrf_parallel.runs.manifests import Manifest, new_run_id, prepare_memory, remember
 from pyhrf_parallel.runs.map_run import MapRun
 from pyhrf_parallel.runs.planning import make_plan, make_plan_here
@@ -38,7 +37,7 @@ def start_run(work: Work, configuration: Configuration) -> MapRun:
         needs = write_payload(payload, work, for_here=not configuration.has_cluster)
         plan, run = _make_place(run_id, work, configuration, payload, undo)
         undo.callback(remove_quietly, run)
-        check_needs(run, needs)
+        run.check_needs(needs)
         run.begin(plan, payload)
         is_here = isinstance(run, LocalRunDirectory)
         manifest = describe_run(run_id, work, configuration, run.directory, here=is_here)
@@ -61,12 +60,6 @@ def _make_place(
     cluster = undo.enter_context(Cluster(configuration))
     plan = make_plan(cluster.settings, work)
     return plan, RemoteRunDirectory.prepare(cluster, run_id, plan, payload.stat().st_size)
-
-
-def check_needs(run: RemoteRunDirectory | LocalRunDirectory, needs: Needs) -> None:
-    """Refuse a run on a cluster that lacks distributions which its tasks need."""
-    if not isinstance(run, LocalRunDirectory):
-        run.cluster.check_distributions(needs.distributions())
 
 
 def describe_run(

@@ -20,7 +20,7 @@ from pyhrf_parallel.runs.here import LocalRunDirectory
 from pyhrf_parallel.runs.manifests import new_run_id, prepare_memory, remember
 from pyhrf_parallel.runs.planning import make_plan, make_plan_here
 from pyhrf_parallel.runs.soma_config import with_resource
-from pyhrf_parallel.runs.starting import check_needs, describe_run, remove_quietly
+from pyhrf_parallel.runs.starting import describe_run, remove_quietly
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import JobOptions, Options, Resources, Ship, Work, check_options
 from pyhrf_parallel.treatment_jobs.checking import (
@@ -235,7 +235,7 @@ class _Submission:
             work = self._work(subjects)
             is_here = not self.configuration.has_cluster
             payload = Path(RunPaths(directory).payload)
-            check_needs(run, write_payload(payload, work, for_here=is_here))
+            run.check_needs(write_payload(payload, work, for_here=is_here))
             for subject in subjects:
                 subject.send(run)
             run.begin(add_treatments(plan, subjects, self.rois_per_job), payload)
