@@ -116,6 +116,8 @@ def remote_map(
         If the mode needs a package that is not installed.
     ClusterError, TransferError
         If the cluster cannot be reached, takes no files, or does not run jobs.
+    concurrent.futures.CancelledError
+        If the run on the cluster was cancelled from elsewhere.
 
     Notes
     -----

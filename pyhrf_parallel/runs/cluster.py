@@ -38,7 +38,7 @@ class Cluster:
     """
 
     def __init__(self, settings: Configuration) -> None:
-        self.settings = with_resource(settings)
+        self.settings: Configuration = with_resource(settings)
         assert self.settings.server is not None  # noqa: S101  (with_resource sees to it)
         found = find_address(
             self.settings.server,
@@ -47,7 +47,7 @@ class Cluster:
             identity=self.settings.identity_file,
         )
         self.address: Address = replace(found, setup=self.settings.setup or "")
-        self.connection = SSHConnection(self.address)
+        self.connection: SSHConnection = SSHConnection(self.address)
         self._agent: Conversation | None = None
         try:
             self._home = self.connection.sftp.normalize(".")

@@ -78,7 +78,7 @@ class Run:
         work: Work | None = None,
     ) -> None:
         self.manifest = manifest
-        self.work = work or RememberedWork.of(manifest)
+        self.work: Work = work or RememberedWork.of(manifest)
         self._run = run
         self._outcomes = Outcomes(self.work)
         self._follower: Follower | None = None

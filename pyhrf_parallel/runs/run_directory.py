@@ -28,7 +28,7 @@ class RunDirectory(ABC):
 
     def __init__(self, directory: str, data_directories: Sequence[str] = ()) -> None:
         self.directory = directory
-        self.data_directories = list(data_directories)
+        self.data_directories: list[str] = list(data_directories)
 
     def __enter__(self) -> Self:
         return self
