@@ -16,7 +16,7 @@ from pyhrf_parallel.outcomes import Outcomes
 from pyhrf_parallel.relaying import Relay
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Work
-from pyhrf_parallel.worker.process import describe_death, read_log_tail, worker_command
+from pyhrf_parallel.worker.launch import describe_death, read_log_tail, worker_command
 from pyhrf_parallel.worker.record_files import RecordStream
 from pyhrf_parallel.worker.records import absorb, lost, with_log
 from pyhrf_parallel.worker.run_paths import RunPaths

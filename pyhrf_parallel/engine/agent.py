@@ -29,7 +29,7 @@ from pyhrf_parallel.places import check_place, make_private
 from pyhrf_parallel.processes import find_own, find_start, kill_tree
 from pyhrf_parallel.version import __version__
 from pyhrf_parallel.worker import process as worker
-from pyhrf_parallel.worker.process import python_command
+from pyhrf_parallel.worker.launch import python_command
 from pyhrf_parallel.worker.record_files import write_all
 from pyhrf_parallel.worker.run_paths import RunPaths
 

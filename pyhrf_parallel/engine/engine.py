@@ -31,8 +31,8 @@ from pyhrf_parallel.engine.takeover import Takeover, find_tasks
 from pyhrf_parallel.files import checksum, remove_directory
 from pyhrf_parallel.outcomes import Ledger
 from pyhrf_parallel.processes import adopt_orphans, kill_descendants
+from pyhrf_parallel.worker.launch import describe_death, read_log_tail
 from pyhrf_parallel.worker.payload import Payload
-from pyhrf_parallel.worker.process import describe_death, read_log_tail
 from pyhrf_parallel.worker.record_files import RecordFile, RecordStream
 from pyhrf_parallel.worker.records import is_return, lost, note
 from pyhrf_parallel.worker.run_paths import RunPaths

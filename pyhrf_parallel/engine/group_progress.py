@@ -13,7 +13,7 @@ from pyhrf_parallel.engine.plan import JobStatus, Plan, Step, TaskGroup
 from pyhrf_parallel.engine.scheduler import Job
 from pyhrf_parallel.outcomes import Ledger
 from pyhrf_parallel.worker.claims import Claims
-from pyhrf_parallel.worker.process import python_command, worker_command
+from pyhrf_parallel.worker.launch import python_command, worker_command
 from pyhrf_parallel.worker.run_paths import RunPaths
 
 

@@ -26,7 +26,7 @@ from pyhrf_parallel.progress import ProgressOption
 from pyhrf_parallel.runs.arriving import arriving
 from pyhrf_parallel.runs.manifests import state_directory
 from pyhrf_parallel.runs.run_directory import RunDirectory
-from pyhrf_parallel.worker.process import python_command, read_log_tail
+from pyhrf_parallel.worker.launch import python_command, read_log_tail
 from pyhrf_parallel.worker.record_files import PIECE
 from pyhrf_parallel.worker.run_paths import RunPaths
 

@@ -18,7 +18,7 @@ from pyhrf_parallel.runs.soma_config import with_resource
 from pyhrf_parallel.runs.ssh import find_address
 from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Work
-from pyhrf_parallel.worker.process import worker_command
+from pyhrf_parallel.worker.launch import worker_command
 from pyhrf_parallel.worker.run_paths import RunPaths
 
 

@@ -19,6 +19,7 @@ import sys
 import time
 
 from pyhrf_parallel.worker.claims import Claims
+from pyhrf_parallel.worker.launch import describe_death, read_log_tail
 from pyhrf_parallel.worker.payload import Payload
 from pyhrf_parallel.worker.record_files import RecordFile
 from pyhrf_parallel.worker.records import lost, never_began, with_log
@@ -28,62 +29,15 @@ from pyhrf_parallel.worker.runner import START_LIMIT, Cursor, Runner
 TYPE_CHECKING = False  # a worker has to start fast
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
-    from typing import Literal, NoReturn
+    from typing import NoReturn
 
     from pyhrf_parallel.worker.records import Record
 
-_LOG_TAIL = 4000  # characters
 _SLICE = 0.05  # seconds of work that a worker claims at once
-_PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _SIGKILL = 9
 _PATIENCE = 10  # seconds for what tasks have left behind to end
 _FOR_ONE_SELF = 1.0  # seconds in which SIGTERM reaches all processes of a job
 _HOPELESS = 3  # deaths in a row without a single task begun
-
-# The package's place is an argument: it need not be installed for the interpreter to find it.
-_BOOT = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
-    "__import__(sys.argv.pop(1), fromlist=['main']).main()"
-)
-
-
-def python_command(module: str, *arguments: object) -> list[str]:
-    """Return the argv that runs `main` of one of our modules in a new process of this interpreter."""
-    # -P: a file of the user's in the working directory must not stand in for a module.
-    boot = [sys.executable, "-P", "-c", _BOOT, _PACKAGE_PARENT]
-    return [*boot, module, *map(str, arguments)]
-
-
-def worker_command(
-    directory: str | Path, name: str, how: Literal["run", "claim", "supervise"], *tasks: int | str
-) -> list[str]:
-    """Return the argv of a worker; `tasks` are a range, or the name of a file of claims."""
-    return python_command(__name__, directory, name, how, *tasks)
-
-
-def describe_death(status: int) -> str:
-    """Describe how a process ended, from its exit status as in `subprocess` (-9 for SIGKILL)."""
-    import signal
-
-    if status >= 0:
-        return f"its process exited with status {status}"
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        name = f"signal {-status}"
-    hint = " (out of memory?)" if name == "SIGKILL" else ""
-    return f"its process was killed by {name}{hint}"
-
-
-def read_log_tail(path: str | Path) -> str:
-    """Return the end of a log file as text."""
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _LOG_TAIL))
-            return file.read().decode(errors="replace")
-    except OSError:
-        return ""
 
 
 class _Ready:

@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any, Self
 
 from pyhrf_parallel.errors import ClusterError
-from pyhrf_parallel.worker.process import describe_death
+from pyhrf_parallel.worker.launch import describe_death
 
 _MOST = 1024  # processes of a map
 

@@ -16,7 +16,7 @@ from pyhrf_parallel.shipping import write_payload
 from pyhrf_parallel.tasks import Options, Work
 from pyhrf_parallel.version import __version__
 from pyhrf_parallel.worker.claims import Claims
-from pyhrf_parallel.worker.process import worker_command
+from pyhrf_parallel.worker.launch import worker_command
 from pyhrf_parallel.worker.record_files import RecordStream
 from pyhrf_parallel.worker.run_paths import RunPaths
 from pyhrf_parallel.worker.runner import Cursor
@@ -62,7 +62,7 @@ def test_a_package_that_is_not_installed_is_found(tmp_path: Path) -> None:
     code = (
         "import subprocess, sys\n"
         "sys.path.insert(0, sys.argv[1])\n"
-        "from pyhrf_parallel.worker.process import python_command\n"
+        "from pyhrf_parallel.worker.launch import python_command\n"
         "subprocess.run(python_command('pyhrf_parallel.engine.agent', 'describe', 'local_basic'))\n"
     )
     done = subprocess.run(
