@@ -56,7 +56,7 @@ def estimate(argv: Sequence[str] | None = None) -> int:
     try:
         output = result_path(options.region)
         analyser = _load(options.treatment).analyser
-        from pyhrf_parallel.treatments.results import leave_result, load_region
+        from pyhrf_parallel.treatments.region_analysis import leave_result, load_region
 
         roi = load_region(options.region)
     except (ParallelError, OSError, ValueError, pickle.UnpicklingError, EOFError) as error:

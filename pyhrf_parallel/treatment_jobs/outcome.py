@@ -53,8 +53,11 @@ class TaskFailure:
         return cls(roi_id, n_voxels, last_line(report), report)
 
     def as_result(self, region: Any = None) -> tuple[Any, None, str]:
-        """Return what takes the place of the region's result."""
-        return failed_result(region, self.details or self.reason)
+        """Return what takes the place of the region's result: its last line is the reason."""
+        report = self.details.rstrip()
+        if not report or last_line(report) != self.reason:
+            report = f"{report}\n{self.reason}".lstrip()
+        return failed_result(region, report)
 
     def __str__(self) -> str:
         """Say which region failed, its size, and why."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -15,17 +14,26 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pyhrf_parallel.errors import TreatmentDataError
-from pyhrf_parallel.treatments.given import is_temporary, path_of, paths_of
-from pyhrf_parallel.treatments.images import Surface, Volume, load_image, load_mesh
-from pyhrf_parallel.treatments.parcels import check_space, read_labels
+from pyhrf_parallel.treatments.images import (
+    Surface,
+    Volume,
+    check_space,
+    check_tr,
+    load_image,
+    load_mesh,
+    read_labels,
+)
+from pyhrf_parallel.treatments.inputs import is_temporary, path_of, paths_of
 from pyhrf_parallel.treatments.region_data import ROIData
-from pyhrf_parallel.treatments.scanning import Scanned, scan
-from pyhrf_parallel.treatments.tables import has_sessions, read_confounds, read_events
+from pyhrf_parallel.treatments.signals import Signals, read_signals
+from pyhrf_parallel.treatments.tables import (
+    events_within,
+    has_sessions,
+    read_confounds,
+    read_events,
+)
 
 Array = NDArray[np.floating[Any]]
-
-_TR_TOLERANCE = 0.01  # of the header's value
-_UNKNOWN_TR = (0, 1)  # seconds: what many programs write without knowing it
 
 
 @dataclass(frozen=True)
@@ -110,7 +118,7 @@ class FmriData:
         images = [load_image(path, 4) for path in self.bold]
         for image in images:
             check_space(image, images[0])
-            self._check_tr(image)
+            check_tr(image, self.tr)
         return images
 
     @property
@@ -121,7 +129,7 @@ class FmriData:
     @cached_property
     def labels(self) -> NDArray[np.integer[Any]]:
         """The parcellation, shape as the images'; voxels without a usable signal have 0."""
-        return self._drop([scan(image, self._parcels != 0) for image in self.images])
+        return self._drop([read_signals(image, self._parcels != 0) for image in self.images])
 
     @cached_property
     def _parcels(self) -> NDArray[np.integer[Any]]:
@@ -133,7 +141,7 @@ class FmriData:
             labels[~np.isin(labels, self.regions)] = 0
         return labels
 
-    def _drop(self, scanned: Sequence[Scanned]) -> NDArray[np.integer[Any]]:
+    def _drop(self, scanned: Sequence[Signals]) -> NDArray[np.integer[Any]]:
         """Return the regions without the voxels that some run has no usable signal of."""
         vars(self)["_centred"] = [
             path for path, one in zip(self.bold, scanned, strict=True) if one.is_centred
@@ -192,7 +200,7 @@ class FmriData:
         for run, (path, n_scans) in enumerate(zip(paths, scans, strict=True)):
             sessions = n_runs if is_one_for_all else 1
             table = read_events(Path(path), run if sessions > 1 else 0, sessions)
-            events.append(_within(path, table, n_scans * self.tr))
+            events.append(events_within(path, table, n_scans * self.tr))
         if not self.confounds:
             return events, None
         return events, [
@@ -204,7 +212,7 @@ class FmriData:
         events, confounds = self.design_tables
         parcels = self._parcels
         inside = parcels != 0
-        scanned = [scan(image, inside, keep=True) for image in self.images]
+        scanned = [read_signals(image, inside, keep=True) for image in self.images]
         if "labels" not in vars(self):  # found in the same pass
             vars(self)["labels"] = self._drop(scanned)
         # Rows, and not a mask over the whole image for each region.
@@ -281,42 +289,9 @@ class FmriData:
     def _header_tr(self) -> float:
         """Return the TR that the first image has."""
         image = load_image(self.bold[0], 4) if self.bold else None
-        if image is None or image.tr in _UNKNOWN_TR:
+        if image is None or not image.tr_is_known:
             raise TreatmentDataError(
                 f"{self.bold[0] if self.bold else 'no BOLD image'}: its header has no TR that can be relied "
                 "on (many programs leave 0 or 1 there): give tr, in seconds"
             )
         return image.tr
-
-    def _check_tr(self, image: Volume | Surface) -> None:
-        if not 0 < self.tr < np.inf:
-            raise TreatmentDataError(f"the TR is {self.tr:g} s")
-        if image.tr not in _UNKNOWN_TR and abs(image.tr - self.tr) > _TR_TOLERANCE * image.tr:
-            raise TreatmentDataError(
-                f"{image.path}: its header has a TR of {image.tr:g} s, and {self.tr:g} s was given"
-            )
-
-
-#: Seconds; nilearn models no event that began earlier before the first scan.
-_EARLIEST = -24.0
-
-
-def _within(path: str, events: pd.DataFrame, end: float) -> pd.DataFrame:
-    """Return the events that scans can show something of, and tell of others."""
-    late = events["onset"] >= end
-    early = events["onset"] < 0
-    too_early = events["onset"] < _EARLIEST
-    if not (late | early).any():
-        return events
-    told = (
-        f"onsets from {events['onset'].min():g} to {events['onset'].max():g} s, and the scans are from 0 to "
-        f"{end:g} s"
-    )
-    if (late | too_early | (events["onset"] + events["duration"] < 0)).all():
-        raise TreatmentDataError(f"{path}: {told}")
-    warnings.warn(
-        f"{path}: {told}; {int(late.sum())} events after their end and {int(too_early.sum())} from before "
-        f"{_EARLIEST:g} s are left out, {int((early & ~too_early).sum())} began in the time just before",
-        stacklevel=2,
-    )
-    return events[~(late | too_early)].reset_index(drop=True)

@@ -1,7 +1,8 @@
-"""Images of volumes (NIfTI) and surfaces (GIfTI), read and written in the same way."""
+"""Images of volumes (NIfTI) and surfaces (GIfTI), and parcellations in their space."""
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,10 @@ Array = NDArray[np.floating[Any]]
 
 _BLOCK = 16  # scans that are read at a time
 _AFFINE_TOLERANCE = 1e-3  # mm
+_TR_TOLERANCE = 0.01  # of the header's value
+_UNKNOWN_TR = (0, 1)  # seconds: what many programs write without knowing it
+_LABEL_TOLERANCE = 1e-3  # scaled images have 1.0000002 for 1; resampled ones are far off
+_OUTSIDE = -1  # where programs for surfaces have no region
 
 
 class Volume:
@@ -49,6 +54,11 @@ class Volume:
         unit = image.header.get_xyzt_units()[1]
         step = float(image.header.get_zooms()[3]) if image.ndim > 3 else 0.0  # noqa: PLR2004
         self.tr = step * {"msec": 1e-3, "usec": 1e-6}.get(unit, 1.0)
+
+    @property
+    def tr_is_known(self) -> bool:
+        """Whether the TR of the header can be relied on."""
+        return self.tr not in _UNKNOWN_TR
 
     def values(self) -> Array:
         """Return all that it holds."""
@@ -107,6 +117,7 @@ class Surface:
 
     suffix = ".func.gii"
     tr = 0.0  # nobody agrees where it is written
+    tr_is_known = False
 
     def __init__(self, path: str, image: nib.GiftiImage) -> None:
         self.path = path
@@ -186,3 +197,66 @@ def load_mesh(path: str) -> tuple[Array, NDArray[np.integer[Any]]]:
     if isinstance(points, tuple) or isinstance(triangles, tuple):
         raise TreatmentDataError(f"{path} has no points or no triangles")
     return points, triangles
+
+
+def read_labels(path: str, bold: Volume | Surface) -> NDArray[np.integer[Any]]:
+    """Read a parcellation in the space of an image.
+
+    Returns
+    -------
+    ndarray of int
+        The labels; 0 is no region, and so are -1 and NaN in the file.
+
+    Raises
+    ------
+    TreatmentDataError
+        If it is of another space, or its labels are not whole numbers.
+    """
+    image = load_image(path, 3, may_have_one_more=True)
+    check_space(image, bold)
+    values = image.values().reshape(image.shape[:3])
+    if values.dtype.kind == "f":
+        values = np.where(np.isnan(values), 0, values)
+    if values.dtype.kind not in "biuf":
+        raise TreatmentDataError(f"{path}: its labels are not numbers")
+    rounded = np.round(values)
+    if not np.allclose(values, rounded, rtol=0, atol=_LABEL_TOLERANCE):
+        raise TreatmentDataError(
+            f"{path}: its labels are not whole numbers (was it resampled other than by the nearest voxel?)"
+        )
+    labels: NDArray[np.int64] = rounded.astype(np.int64)
+    outside = labels == _OUTSIDE
+    if outside.any() and (labels == 0).any():
+        warnings.warn(
+            f"{path} has voxels of 0 and of -1: both are taken for no region", stacklevel=2
+        )
+    labels[outside] = 0
+    return labels
+
+
+def check_space(image: Volume | Surface, reference: Volume | Surface) -> None:
+    """Check that two images fit together.
+
+    Raises
+    ------
+    TreatmentDataError
+        If they do not.
+    """
+    if reason := image.is_like(reference):
+        raise TreatmentDataError(f"{reason}: resample one of them")
+
+
+def check_tr(image: Volume | Surface, tr: float) -> None:
+    """Check a repetition time against an image's header.
+
+    Raises
+    ------
+    TreatmentDataError
+        If it is no time, or another one than the header has.
+    """
+    if not 0 < tr < np.inf:
+        raise TreatmentDataError(f"the TR is {tr:g} s")
+    if image.tr_is_known and abs(image.tr - tr) > _TR_TOLERANCE * image.tr:
+        raise TreatmentDataError(
+            f"{image.path}: its header has a TR of {image.tr:g} s, and {tr:g} s was given"
+        )

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import platform
-import time
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pyhrf_parallel.account import user_name
 from pyhrf_parallel.treatment_jobs.ledger import Note, write
 from pyhrf_parallel.treatment_jobs.region_files import OK, last_line
 from pyhrf_parallel.treatment_jobs.treatment import JobSpan
 from pyhrf_parallel.treatments.fmri_data import FmriData
 from pyhrf_parallel.treatments.images import Array
-from pyhrf_parallel.treatments.naming import file_names
-from pyhrf_parallel.treatments.provenance import Identity, input_checksums, name_of
+from pyhrf_parallel.treatments.region_analysis import NamesMaps
 from pyhrf_parallel.treatments.region_data import Estimates, ROIData
 from pyhrf_parallel.treatments.report import EMPTY, FAILED, make_report
-from pyhrf_parallel.treatments.results import NO_VOXELS, Analyser, NamesMaps, Result
-from pyhrf_parallel.version import __version__
+from pyhrf_parallel.treatments.results import NO_VOXELS, Result
 
 RESPONSES = "responses.tsv"
 REGIONS = "regions.tsv"
 MAPS = "maps.tsv"
 REPORT = "report.html"
 _STATUS = {OK: OK, NO_VOXELS: EMPTY}  # by what a result says
-_PACKAGES = ("nibabel", "nilearn", "numpy", "pandas", "scipy")
+_LONGEST = 80  # bytes of a name of a file, without what kind of file it is
+_KIND = 16  # characters of a last part, as in audio_effect, that stays as it is
+_HARMLESS = frozenset("_-+.=@,")
 
 
 def planned_names(analyser: Any, data: FmriData) -> list[str]:
@@ -148,31 +146,61 @@ def _regions(results: Sequence[Result]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=pd.Index(["region", "n_voxels", "status", "reason"]))
 
 
-def tell_provenance(
-    data: FmriData, analyser: Analyser, identity: Identity, results: Sequence[Result]
-) -> dict[str, Any]:
-    """Return how results were made, for people."""
-    return {
-        "analyser": name_of(analyser),
-        "bold": list(data.bold),
-        "parcellation": data.parcellation,
-        "events": list(data.events),
-        "confounds": list(data.confounds),
-        "tr_seconds": data.tr,
-        "n_regions": len(results),
-        "n_voxels": sum(roi.n_voxels for roi, _, _ in results),
-        "n_voxels_dropped": data.n_dropped,
-        "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "by": f"{user_name()}@{platform.node()}",
-        "versions": {"python": platform.python_version(), "pyhrf_parallel": __version__}
-        | {name: version(name) for name in _PACKAGES},
-        "sha256": input_checksums(data, identity),
-    }
-
-
 def _write_table(path: Path, table: pd.DataFrame, note: Note) -> None:
     _write_text(path, table.to_csv(sep="\t", index=False, na_rep="n/a"), note)
 
 
 def _write_text(path: Path, text: str, note: Note) -> None:
     write(path, lambda part: part.write_text(text, encoding="utf-8"), len(text), note)
+
+
+def file_names(names: Iterable[str], taken: Iterable[str] = ()) -> dict[str, str]:
+    """Return for each name one that is safe for a file, without a suffix.
+
+    Letters and digits of any language and some signs stay. Where anything is changed a checksum of the
+    name is added, and where two names, or one and a taken one, would be the same to a file system that
+    does not know small letters from capitals; what follows the last underscore stays at the end.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Different ones.
+    taken : iterable of str
+        Names that may not be used.
+    """
+    used = {_folded(name) for name in taken}
+    found: dict[str, str] = {}
+    for name in sorted(set(names)):
+        own = _safe(name)
+        if own != name or not own or len(own.encode()) > _LONGEST:
+            own = _marked(name)
+        for number in range(1, 99):
+            if _folded(own) not in used:
+                break
+            own = _marked(name, str(number))
+        used.add(_folded(own))
+        found[name] = own
+    return found
+
+
+def _marked(name: str, salt: str = "") -> str:
+    """Return a short name with a checksum of the whole."""
+    base, separator, kind = name.rpartition("_")
+    if not base or len(kind) > _KIND or _safe(kind) != kind:
+        base, separator, kind = name, "", ""
+    digits = hashlib.sha256((base + salt).encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{_cut(_safe(base), _LONGEST // 2) or '_'}-{digits}{separator}{kind}"
+
+
+def _safe(name: str) -> str:
+    normal = unicodedata.normalize("NFC", name)
+    safe = "".join(c if c.isalnum() or c in _HARMLESS else "_" for c in normal)
+    return f"_{safe[1:]}" if safe[:1] in {".", "-"} else safe
+
+
+def _cut(text: str, n_bytes: int) -> str:
+    return text.encode()[:n_bytes].decode(errors="ignore")
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()

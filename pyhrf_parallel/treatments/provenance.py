@@ -5,15 +5,23 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Callable
+import platform
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pyhrf_parallel.account import user_name
 from pyhrf_parallel.files import checksum
 from pyhrf_parallel.treatments.fingerprints import describe
 from pyhrf_parallel.treatments.fmri_data import FmriData
+from pyhrf_parallel.treatments.region_data import ROIData
+from pyhrf_parallel.version import __version__
 
 Identity = dict[str, Any]
+
+_PACKAGES = ("nibabel", "nilearn", "numpy", "pandas", "scipy")
 
 
 def identify(data: FmriData, analyser: Callable[..., Any]) -> Identity:
@@ -71,6 +79,31 @@ def name_of(analyser: Any) -> str:
     parameters = ", ".join(f"{key}={value!r}" for key, value in described["parameters"].items())
     module = f"{described['module']}." if described["module"] else ""
     return f"{module}{described['name']}" + (f"({parameters})" if parameters else "")
+
+
+def describe_analysis(
+    data: FmriData,
+    analyser: Callable[..., Any],
+    identity: Identity,
+    results: Sequence[tuple[ROIData, Any, str]],
+) -> dict[str, Any]:
+    """Describe for people how results were made."""
+    return {
+        "analyser": name_of(analyser),
+        "bold": list(data.bold),
+        "parcellation": data.parcellation,
+        "events": list(data.events),
+        "confounds": list(data.confounds),
+        "tr_seconds": data.tr,
+        "n_regions": len(results),
+        "n_voxels": sum(roi.n_voxels for roi, _, _ in results),
+        "n_voxels_dropped": data.n_dropped,
+        "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "by": f"{user_name()}@{platform.node()}",
+        "versions": {"python": platform.python_version(), "pyhrf_parallel": __version__}
+        | {name: version(name) for name in _PACKAGES},
+        "sha256": input_checksums(data, identity),
+    }
 
 
 def _roles(data: FmriData) -> dict[str, list[str]]:

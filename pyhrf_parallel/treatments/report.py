@@ -14,18 +14,19 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pyhrf_parallel.treatment_jobs.treatment import JobSpan
-from pyhrf_parallel.treatments.brain import draw_slices, draw_surface
+from pyhrf_parallel.treatments.figures import (
+    draw_responses,
+    draw_slices,
+    draw_surface,
+    draw_timeline,
+)
 from pyhrf_parallel.treatments.images import Array, Surface, Volume, load_mesh
-from pyhrf_parallel.treatments.naming import shown
 
 if TYPE_CHECKING:
     from pyhrf_parallel.treatments.fmri_data import FmriData
 
 #: The status of regions that were not analysed, in the table of them.
 FAILED, EMPTY = "failed", "empty"
-_PANELS = 12  # regions whose responses are drawn
-_LABELLED = 0.025  # of the whole time: a region's bar that has room for its label
-_CERTAINTY = 1.96  # standard errors to each side: 95 % of a normal distribution
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em; color: #222 }
 h1, h2 { font-weight: 600 } h2 { margin-top: 2em }
@@ -65,10 +66,10 @@ def make_report(
     parts.append(_not_analysed(failed, empty))
     parts += _maps(maps, data)
     if responses is not None:
-        drawn = _draw_responses(responses)
+        drawn = draw_responses(responses)
         parts.append("<h2>Haemodynamic responses</h2>" + _figure(drawn, "bands: 95 % confidence"))
     if timeline:
-        drawn = _draw_timeline(timeline)
+        drawn = draw_timeline(timeline)
         parts.append("<h2>When the jobs ran</h2>" + _figure(drawn, _tell_times(timeline)))
     parts.append("<h2>How this was made</h2>" + _table(list(provenance.items())))
     title = "Treatment by region"
@@ -133,64 +134,6 @@ def _maps(maps: dict[str, Array], data: FmriData) -> list[str]:
         else ("The images do not say which side is left: they have neither a qform nor an sform.")
     )
     return ["<h2>Maps, on the mean BOLD image</h2>", f"<p>{note}</p>", *figures]
-
-
-def _draw_responses(responses: pd.DataFrame) -> Figure:
-    sizes = responses.groupby("region")["n_voxels"].first()
-    regions = sizes.nlargest(_PANELS).index.sort_values()
-    columns = min(3, len(regions))
-    rows = -(-len(regions) // columns)
-    longest = max(len(shown(str(name))) for name in responses["condition"])
-    legend = max(1.5, 0.6 + 0.09 * longest)  # inches
-    figure = Figure(figsize=(3.2 * columns + legend, 2.4 * rows + 0.6), layout="constrained")
-    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
-    for axis, region in zip(axes, regions, strict=False):
-        axis.set_title(f"region {region}, {sizes[region]} voxels", fontsize="medium")
-        axis.axhline(0, color="0.8", lw=0.8)
-        for condition, one in responses[responses["region"] == region].groupby("condition"):
-            delay, response = one["delay"], one["response"]
-            (line,) = axis.plot(delay, response, ".-", label=shown(str(condition)))
-            band = _CERTAINTY * one["standard_error"]
-            axis.fill_between(
-                delay, response - band, response + band, color=line.get_color(), alpha=0.2, lw=0
-            )
-    for axis in axes[len(regions) :]:
-        axis.set_axis_off()
-    if len(regions) < len(sizes):
-        figure.suptitle(f"the {len(regions)} biggest of {len(sizes)} regions")
-    figure.supxlabel("time after onset (s)")
-    figure.supylabel("response (% signal change)")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
-    return figure
-
-
-def _draw_timeline(timeline: Sequence[JobSpan]) -> Figure:
-    """Draw a bar for each step or region, those that ran one after the other in one row."""
-    start = min(span.began for span in timeline)
-    lasted = max(span.ended for span in timeline) - start
-    rows: list[float] = []  # when the last one of each row ended
-    figure = Figure(layout="constrained")
-    axis = figure.subplots()
-    for span in sorted(timeline, key=lambda span: span.began):
-        row = next((i for i, ended in enumerate(rows) if ended <= span.began), len(rows))
-        rows[row : row + 1] = [span.ended]
-        place, width = span.began - start, span.ended - span.began
-        region = span.name.removeprefix("region ") if span.name.startswith("region ") else ""
-        axis.barh(
-            row, width, left=place, height=0.8, color="#86b0d8" if region else "#e0b860",
-            edgecolor="white", linewidth=0.5,
-        )  # fmt: skip
-        if not region:
-            axis.text(place + width, row, f" {span.name}", va="center", fontsize="small")
-        elif width > _LABELLED * lasted:
-            axis.text(place + width / 2, row, region, va="center", ha="center", fontsize="small")
-    figure.set_size_inches(9, 0.9 + 0.35 * min(len(rows), 24))
-    axis.set_xlim(0, 1.12 * lasted)  # with the name of the last step
-    axis.set_yticks([])
-    axis.invert_yaxis()
-    axis.set_xlabel("time after the first job began (s)")
-    axis.spines[["left", "right", "top"]].set_visible(False)
-    return figure
 
 
 def _tell_times(timeline: Sequence[JobSpan]) -> str:

@@ -1,131 +1,188 @@
-"""The results of a treatment: one for each region, as pyhrf has them. What workers import, and no more."""
+"""The results of a treatment: their files, which of these may be replaced, and which analysis they are of."""
 
 from __future__ import annotations
 
 import os
-import pickle
-import traceback
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-from pyhrf_parallel.errors import ArgumentError, TreatmentError
-from pyhrf_parallel.files import write_then_rename
-from pyhrf_parallel.treatment_jobs.region_files import OK, PROTOCOL, failed_result, result_path
+from pyhrf_parallel.compressing import packed
+from pyhrf_parallel.errors import TreatmentError
+from pyhrf_parallel.treatment_jobs.ledger import PROVENANCE, Ledger, result_ledger, write
+from pyhrf_parallel.treatment_jobs.read_results import load_results
+from pyhrf_parallel.treatment_jobs.region_files import OK, PROTOCOL, failed_result
+from pyhrf_parallel.treatment_jobs.treatment import JobSpan
 from pyhrf_parallel.treatments.fmri_data import FmriData
 from pyhrf_parallel.treatments.pickling import dumps
-from pyhrf_parallel.treatments.region_data import Estimates, ROIData, checked
+from pyhrf_parallel.treatments.provenance import (
+    Identity,
+    describe_analysis,
+    differences,
+    identify,
+)
+from pyhrf_parallel.treatments.region_analysis import Analyser
+from pyhrf_parallel.treatments.region_data import Estimates, ROIData
 
-Analyser = Callable[[ROIData], Any]
-#: The module of those that change nothing; imported when it is needed: it needs nilearn.
-OUR_ANALYSERS = "pyhrf_parallel.treatments.analysers"
 #: Of a region that was not analysed.
 NO_VOXELS = "no voxel with a usable signal: constant, not finite, or of mean <= 0 in a run"
 #: The region, what its analysis returned, and `OK` or why it returned nothing.
 Result = tuple[ROIData, Any, str]
 
 
-@runtime_checkable
-class ChecksData(Protocol):
-    """An analyser that can tell, before anything is analysed, that it could analyse no region."""
-
-    def check(self, data: FmriData) -> None:
-        """Raise what is wrong with the data or with the analyser itself."""
+def failures(results: Iterable[Result]) -> list[Result]:
+    """Return the results of the regions whose analysis has failed."""
+    return [result for result in results if result[2] not in {OK, NO_VOXELS}]
 
 
-@runtime_checkable
-class NamesMaps(Protocol):
-    """An analyser that knows which maps it will make."""
-
-    def map_names(self, roi: ROIData) -> list[str]:
-        """Return their names, which no voxel is needed for."""
-
-
-def check_analyser(analyser: Any) -> None:
-    """Check that an analyser can be called with the data of a region.
-
-    Raises
-    ------
-    ArgumentError
-        If it cannot, or is a class whose instances can.
-    """
-    if isinstance(analyser, type) and any("__call__" in vars(kind) for kind in analyser.__mro__):
-        raise ArgumentError(
-            f"the analyser is the class {analyser.__name__}: give an instance, {analyser.__name__}(...)"
-        )
-    if not callable(analyser):
-        raise ArgumentError(
-            f"the analyser is of type {type(analyser).__name__}, and has to be a function of an ROIData"
-        )
-
-
-def analyse_region(analyser: Analyser, roi: ROIData) -> Result:
-    """Analyse one region: the task that travels to workers.
-
-    As in pyhrf, an analysis that fails is a result: the others of the same treatment are worth keeping.
-
-    Returns
-    -------
-    tuple
-        The region without its signals, what the analyser returned or None, and ``'ok'`` or a traceback.
-    """
-    return _attempt(analyser, roi)[0]
-
-
-def _attempt(analyser: Analyser, roi: ROIData) -> tuple[Result, Exception | None]:
-    """Return the result of a region, and what its analysis has raised."""
-    try:
-        found = analyser(_own_copy(analyser, roi))
-        if isinstance(found, Estimates):
-            found = checked(found, roi.n_voxels)
-    except SystemExit as error:
-        failure = TreatmentError(f"the analysis has called sys.exit({error.code!r})")
-        report = f"{traceback.format_exc()}{type(failure).__name__}: {failure}"
-        return failed_result(roi.without_signals(), report), failure
-    except Exception as error:
-        return failed_result(roi.without_signals(), traceback.format_exc()), error
-    return (roi.without_signals(), found, OK), None
-
-
-def _own_copy(analyser: Analyser, roi: ROIData) -> ROIData:
-    """Return what an analyser may change: events and confounds are those of all regions."""
-    if type(analyser).__module__ == OUR_ANALYSERS:
-        return roi
-    confounds = None if roi.confounds is None else [table.copy() for table in roi.confounds]
-    events = [table.copy() for table in roi.events]
-    return replace(roi, events=events, confounds=confounds, voxels=roi.voxels.copy())
-
-
-def load_region(path: str | os.PathLike[str]) -> ROIData:
-    """Read the data of a region. They are a pickle: trust who wrote it."""
-    roi: ROIData = pickle.loads(Path(path).read_bytes())
-    return roi
-
-
-def leave_result(analyser: Analyser, roi: ROIData, output: Path) -> None:
-    """Analyse one region and write the result; if the analysis fails, that is written, and raised."""
-    result, failure = _attempt(analyser, roi)
-    write_then_rename(output, dumps(result, PROTOCOL))
-    if failure is not None:
-        raise failure
-
-
-class EstimateFile:
-    """Analyses the region of a file, and leaves the result beside it: what jobs are given.
+class ResultFiles:
+    """The files of a treatment's results.
 
     Parameters
     ----------
-    analyser : callable
-        Of a `ROIData`.
+    directory : Path
+        For images, tables and provenance.
+    result : Path
+        For the list of results.
+    data, analyser
+        What is analysed, and by what.
+    has_outputs : bool
+        Whether anything but the list is written.
     """
 
-    def __init__(self, analyser: Analyser) -> None:
-        self._analyser = analyser
+    def __init__(
+        self,
+        directory: Path,
+        result: Path,
+        data: FmriData,
+        analyser: Analyser,
+        *,
+        has_outputs: bool,
+    ) -> None:
+        self._directory = directory
+        self._result = result.absolute()
+        self._data, self._analyser = data, analyser
+        self._has_outputs = has_outputs
 
-    def __call__(self, region_file: str | os.PathLike[str]) -> None:
-        """Analyse it; see `leave_result`."""
-        leave_result(self._analyser, load_region(region_file), result_path(region_file))
+    def check_access(self) -> None:
+        """Check that files can be written.
+
+        Raises
+        ------
+        TreatmentError
+            If not.
+        """
+        for directory in (self._directory, self._result.parent):
+            existing = next(each for each in (directory, *directory.parents) if each.exists())
+            if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+                raise TreatmentError(f"{directory} cannot be written to ({existing} does not let)")
+
+    def check(self) -> None:
+        """Check that nothing would be replaced but earlier results.
+
+        Raises
+        ------
+        TreatmentError
+            If a file would be.
+        """
+        names: list[str] = []
+        if self._has_outputs:
+            from pyhrf_parallel.treatments.outputs import planned_names  # with all that draws
+
+            names = planned_names(self._analyser, self._data)
+        self._ledger().check([self._directory / name for name in names], self._data.files)
+
+    def load_kept(self) -> dict[int, Result]:
+        """Return the results of an earlier run of the same analysis by region, without those that failed.
+
+        Raises
+        ------
+        TreatmentError
+            If it was another analysis, saying what differs.
+        """
+        if not self._result.exists():
+            return {}
+        earlier, now = self._ledger().earlier, identify(self._data, self._analyser)
+        known = [earlier.get("identity"), earlier.get("unfinished")]
+        told: list[str] = [] if any(known) else ["nobody has noted which one"]
+        for identity in known:
+            if identity is not None:
+                told += differences(identity, now, self._data)
+        if told:
+            raise TreatmentError(
+                f"{self._result} is of another analysis ({'; '.join(dict.fromkeys(told))}): "
+                "retry_failed=True would mix the two; without it, all regions are analysed"
+            )
+        results = load_results(self._result, allow_pickle=True)
+        return {roi.roi_id: (roi, *rest) for roi, *rest in results if rest[-1] == OK}
+
+    def write(
+        self, given: Sequence[Result], identity: Identity, timeline: Sequence[JobSpan]
+    ) -> tuple[list[Result], list[Path]]:
+        """Write results.
+
+        Parameters
+        ----------
+        given : sequence of tuple
+            Of all regions, the biggest first. One that was lost has no region.
+        identity : dict
+            The analysis, as it was identified before it began.
+        timeline : sequence of JobSpan
+            When jobs ran.
+
+        Returns
+        -------
+        results : list of tuple
+            As they were written: those that cannot be have failed.
+        files : list of Path
+            What was written.
+
+        Raises
+        ------
+        TreatmentError
+            If there are more or fewer results than regions, or a file cannot be written or must stay.
+        """
+        data, ledger = self._data, self._ledger()
+        results, content = dump_results(that_fit(_complete(given, data)))
+        outputs = None
+        if self._has_outputs:
+            from pyhrf_parallel.treatments.outputs import Outputs
+
+            outputs = Outputs(data, results, self._directory, ledger.is_foreign)
+        paths = [self._result, *(outputs.paths if outputs else ())]
+        ledger.check(paths, data.files)  # again: it may have taken hours
+        note = partial(ledger.note, identity=identity)
+        content = packed(self._result, content)
+        write(self._result, lambda part: part.write_bytes(content), len(content), note)
+        provenance = describe_analysis(data, self._analyser, identity, results)
+        if outputs is not None:
+            outputs.write(provenance, timeline, note)
+        ledger.finish(identity, provenance)
+        return results, [*paths, ledger.path]
+
+    def _ledger(self) -> Ledger:
+        alone = result_ledger(self._result, [self._directory])
+        if not self._has_outputs:
+            return alone
+        return Ledger(self._directory / PROVENANCE, self._result, [alone.path])
+
+
+def empty_results(data: FmriData) -> list[Result]:
+    """Return the results of the regions in which there is nothing to analyse."""
+    return [(data.region(roi_id), None, NO_VOXELS) for roi_id in data.empty_ids]
+
+
+def _complete(given: Sequence[Result], data: FmriData) -> list[Result]:
+    """Add regions to results that lack theirs, and the results of empty regions."""
+    ids, empty = data.roi_ids, empty_results(data)
+    if len(given) not in {len(ids), len(ids) + len(empty)}:
+        raise TreatmentError(f"{len(given)} results are given of {len(ids)} regions")
+    results = [
+        (roi or data.region(roi_id), found, report)
+        for roi_id, (roi, found, report) in zip(ids, given, strict=False)
+    ]
+    return results + empty
 
 
 def dump_results(results: Sequence[Result]) -> tuple[list[Result], bytes]:
@@ -150,27 +207,23 @@ def _or_failed(result: Result) -> Result:
 
 
 def that_fit(results: Iterable[Result]) -> list[Result]:
-    """Return results whose maps fit together: a map of another number of values has failed."""
+    """Return results whose maps fit together: a region with another number of values in one has failed."""
     widths: dict[str, tuple[int, tuple[int, ...]]] = {}
     fitting = []
     for roi, found, report in results:
-        told = report
+        result = roi, found, report
         maps = found.maps if report == OK and isinstance(found, Estimates) else {}
         for name, values in maps.items():
             first, width = widths.setdefault(name, (roi.roi_id, values.shape[1:]))
             if values.shape[1:] != width:
-                told = (
-                    f"map {name!r} has {_tell(values.shape[1:])} for each voxel, and {_tell(width)} in "
-                    f"region {first}"
+                result = failed_result(
+                    roi,
+                    f"map {name!r} has {_count(values.shape[1:])} for each voxel, and {_count(width)} in "
+                    f"region {first}",
                 )
-        fitting.append((roi, found, told))
+        fitting.append(result)
     return fitting
 
 
-def _tell(width: tuple[int, ...]) -> str:
+def _count(width: tuple[int, ...]) -> str:
     return f"{width[0]} values" if width else "one value"
-
-
-def failures(results: Iterable[Result]) -> list[Result]:
-    """Return the results of the regions whose analysis has failed."""
-    return [result for result in results if result[2] not in {OK, NO_VOXELS}]

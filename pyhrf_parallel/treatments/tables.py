@@ -13,6 +13,7 @@ import pandas as pd
 
 from pyhrf_parallel.errors import TreatmentDataError
 
+_EARLIEST = -24.0  # seconds; nilearn models no event that began earlier before the first scan
 _COLUMNS = ["onset", "duration", "trial_type"]
 _MODULATION = "modulation"
 _PARADIGM = ["session", "trial_type", "onset", "duration", _MODULATION]
@@ -188,3 +189,24 @@ def _of_session(path: Path, table: pd.DataFrame, run: int, n_runs: int) -> pd.Da
         )
     session: pd.DataFrame = table[table["session"] == sessions[run]]
     return session
+
+
+def events_within(path: str, events: pd.DataFrame, end: float) -> pd.DataFrame:
+    """Return the events that scans can show something of, and tell of others."""
+    late = events["onset"] >= end
+    early = events["onset"] < 0
+    too_early = events["onset"] < _EARLIEST
+    if not (late | early).any():
+        return events
+    told = (
+        f"onsets from {events['onset'].min():g} to {events['onset'].max():g} s, and the scans are from 0 to "
+        f"{end:g} s"
+    )
+    if (late | too_early | (events["onset"] + events["duration"] < 0)).all():
+        raise TreatmentDataError(f"{path}: {told}")
+    warnings.warn(
+        f"{path}: {told}; {int(late.sum())} events after their end and {int(too_early.sum())} from before "
+        f"{_EARLIEST:g} s are left out, {int((early & ~too_early).sum())} began in the time just before",
+        stacklevel=2,
+    )
+    return events[~(late | too_early)].reset_index(drop=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from pyhrf_parallel.errors import NotShippableError, TreatmentDataError
 from pyhrf_parallel.treatments.fmri_data import FmriData
-from pyhrf_parallel.treatments.results import OUR_ANALYSERS
+from pyhrf_parallel.treatments.region_analysis import OUR_ANALYSERS
 
 _ROOT = "roi_treatment"
 _ANALYSERS = ("GLMAnalyser", "FIRAnalyser")

@@ -21,6 +21,7 @@ from pyhrf_parallel.treatments import (
     ROIData,
     ROITreatment,
 )
+from pyhrf_parallel.treatments.running import UnfinishedRegions, submit
 from tests.conftest import ROOT
 from tests.treatments import analyses
 from tests.treatments.conftest import Subject
@@ -126,10 +127,7 @@ def test_a_retry_that_is_collected_elsewhere(
     ]  # fmt: skip
     mark.touch()
     before = treatment.result_path.read_bytes()
-    part = treatment._part(
-        [2], treatment._place().load_kept(treatment.fmri_data, treatment.analyser)
-    )
-    with part._submit() as run:
+    with submit(UnfinishedRegions.of(treatment, treatment.files.load_kept())) as run:
         while not run.done():
             time.sleep(0.1)
         assert treatment.result_path.read_bytes() == before

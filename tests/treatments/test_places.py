@@ -33,7 +33,7 @@ from pyhrf_parallel.treatments import (
     outputs,
 )
 from pyhrf_parallel.treatments.fingerprints import describe
-from pyhrf_parallel.treatments.naming import file_names
+from pyhrf_parallel.treatments.outputs import file_names
 from pyhrf_parallel.treatments.provenance import name_of
 from tests.conftest import ROOT
 from tests.treatments import analyses
@@ -164,7 +164,7 @@ class TestReplacing:
     def test_results_that_are_analysed_again(self, subject: Subject, tmp_path: Path) -> None:
         out = tmp_path / "out"
         ROITreatment(subject.data(), analyses.mean_signal, out).run()
-        ledger = ROITreatment(subject.data(), analyses.mean_signal, out)._place()._ledger()
+        ledger = ROITreatment(subject.data(), analyses.mean_signal, out).files._ledger()
         with pytest.raises(
             TreatmentError, match=r"mean\.nii\.gz is analysed, and belongs to the ea"
         ):

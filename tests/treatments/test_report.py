@@ -12,10 +12,9 @@ import pandas as pd
 import pytest
 
 from pyhrf_parallel.treatments import ROITreatment
-from pyhrf_parallel.treatments.brain import draw_slices
+from pyhrf_parallel.treatments.figures import draw_responses, draw_slices, shown
 from pyhrf_parallel.treatments.images import Volume, load_image
-from pyhrf_parallel.treatments.naming import shown
-from pyhrf_parallel.treatments.report import _draw_responses, make_report
+from pyhrf_parallel.treatments.report import make_report
 from tests.treatments import analyses
 from tests.treatments.conftest import AFFINE, SHAPE, Subject
 
@@ -103,7 +102,7 @@ def test_names_are_drawn_as_they_are(name: str) -> None:
         "region": 1, "n_voxels": 3, "condition": name, "delay": [0.0, 1.0],
         "response": [0.0, 1.0], "standard_error": 0.1,
     })  # fmt: skip
-    figure = _draw_responses(responses)
+    figure = draw_responses(responses)
     (text,) = figure.legends[0].get_texts()
     assert text.get_text() == shown(name)
     assert len(text.get_text()) < 45

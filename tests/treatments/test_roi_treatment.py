@@ -195,6 +195,11 @@ def test_a_region_that_fails(mode: Mode, subject: Subject, tmp_path: Path) -> No
     assert np.isfinite(mean[subject.labels == 7]).all()
     regions = pd.read_csv(out / "regions.tsv", sep="\t")
     assert regions["status"].tolist() == ["ok", "failed", "ok"]
+    assert regions["reason"][1] == "ValueError: no HRF fits"
+    _, (_, nothing, report), _ = load_results(out / "result.pck")
+    assert nothing is None
+    assert report.startswith(("Traceback", "Task 1 failed"))
+    assert report.endswith("\nValueError: no HRF fits")
 
 
 @pytest.mark.parametrize("mode", MODES[1:])
@@ -202,6 +207,8 @@ def test_a_region_whose_process_dies(mode: Mode, subject: Subject, tmp_path: Pat
     with pytest.raises(TreatmentError, match=r"region 2 \(40 voxels\).*(?s:.)*SIGKILL"):
         ROITreatment(subject.data(), analyses.die_in_2, tmp_path / "out").run(mode, n_jobs=2)
     assert len(load_results(tmp_path / "out" / "result.pck")) == 3
+    regions = pd.read_csv(tmp_path / "out" / "regions.tsv", sep="\t")
+    assert "its process was killed by SIGKILL" in regions["reason"][1]
 
 
 def test_only_failed_regions_are_run_again(subject: Subject, tmp_path: Path) -> None:

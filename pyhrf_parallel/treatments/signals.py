@@ -1,4 +1,4 @@
-"""One pass over an image: which voxels have a signal that can be analysed, and the signals."""
+"""The signals of an image, read in one pass: which of them can be analysed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _CENTRED = 0.1  # a mean that is so small, beside the range of a signal, was tak
 
 
 @dataclass(frozen=True)
-class Scanned:
-    """What a pass over an image has found in the voxels of regions.
+class Signals:
+    """The signals of the voxels of regions in one image.
 
     Attributes
     ----------
@@ -35,8 +35,10 @@ class Scanned:
     signals: Array
 
 
-def scan(image: Volume | Surface, inside: NDArray[np.bool_], *, keep: bool = False) -> Scanned:
-    """Read an image once."""
+def read_signals(
+    image: Volume | Surface, inside: NDArray[np.bool_], *, keep: bool = False
+) -> Signals:
+    """Read the signals of the voxels `inside`; without `keep`, find out only which are usable."""
     n_voxels, n_scans = np.count_nonzero(inside), image.shape[3]
     low, high = np.full(n_voxels, np.inf), np.full(n_voxels, -np.inf)
     total, finite = np.zeros(n_voxels), np.ones(n_voxels, bool)
@@ -57,4 +59,4 @@ def scan(image: Volume | Surface, inside: NDArray[np.bool_], *, keep: bool = Fal
     varies = finite & (high > low)
     sizes = np.abs(total[varies]) / n_scans / (high - low)[varies]
     is_centred = bool(sizes.size) and float(np.median(sizes)) < _CENTRED
-    return Scanned(varies & (is_centred | (total > 0)), is_centred, signals)
+    return Signals(varies & (is_centred | (total > 0)), is_centred, signals)
