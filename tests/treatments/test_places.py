@@ -370,7 +370,7 @@ class TestRetrying:
         self, subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It has replaced some files, and not all."""
-        from pyhrf_parallel.treatments import outputs
+        from pyhrf_parallel.treatments import results
 
         data = subject.data()
         ROITreatment(data, analyses.mean_signal, tmp_path / "out").run()
@@ -380,7 +380,7 @@ class TestRetrying:
             def killed(*args: Any) -> None:
                 raise KeyboardInterrupt
 
-            patched.setattr(outputs, "tell_provenance", killed)
+            patched.setattr(results, "describe_analysis", killed)
             with pytest.raises(KeyboardInterrupt):
                 other.run()
         for analyser in (analyses.mean_signal, GLMAnalyser()):
