@@ -127,7 +127,7 @@ class ROITreatment(JobTreatment):
             for roi in self.fmri_data.rois():
                 write_then_rename(place / data_name(roi.roi_id), pickle.dumps(roi, PROTOCOL))
         ids = self.fmri_data.roi_ids
-        return [str(place / data_name(roi_id)) for roi_id in ids], ids
+        return [str(place / data_name(i)) for i in ids], ids
 
     def get_data_files(self) -> list[str]:
         """Return the files that the analysis reads."""
@@ -228,9 +228,7 @@ class ROITreatment(JobTreatment):
         self, n_jobs: int | None = None, *, rois_per_job: int | None = None,
         resources: Mapping[str, Any] | None = None, retries: int = 0, config: ConfigSource = None,
     ) -> TreatmentRun:  # fmt: skip
-        """Start the analysis as jobs, as `run` in mode ``'remote_cluster'`` does, and leave.
-
-        ``pyhrf-parallel collect`` writes the results when they are there.
+        """Start the analysis as jobs and return; ``pyhrf-parallel collect`` writes the results later.
 
         Parameters
         ----------

@@ -199,7 +199,7 @@ def test_a_region_that_fails(mode: Mode, subject: Subject, tmp_path: Path) -> No
     _, (_, nothing, report), _ = load_results(out / "result.pck")
     assert nothing is None
     assert report.startswith(("Traceback", "Task 1 failed"))
-    assert report.endswith("\nValueError: no HRF fits")
+    assert report.rstrip().endswith("\nValueError: no HRF fits")
 
 
 @pytest.mark.parametrize("mode", MODES[1:])
