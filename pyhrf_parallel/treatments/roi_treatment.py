@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from pyhrf_parallel.backends import Mode
 from pyhrf_parallel.configuration import ConfigSource
 from pyhrf_parallel.errors import NotShippableError, TreatmentError
 from pyhrf_parallel.files import write_then_rename
+from pyhrf_parallel.tasks import Resources
 from pyhrf_parallel.treatment_jobs.region_files import PROTOCOL, RESULT, data_name, read_outline
 from pyhrf_parallel.treatment_jobs.treatment import JobTreatment
 from pyhrf_parallel.treatment_jobs.treatment_run import TreatmentRun
@@ -177,8 +179,8 @@ class ROITreatment(JobTreatment):
         return [*found.values(), *empty_results(self.fmri_data)]
 
     def run(
-        self, mode: str = "serial", n_jobs: int | None = None, *, retry_failed: bool = False,
-        rois_per_job: int | None = None, resources: Mapping[str, Any] | None = None,
+        self, mode: Mode = "serial", n_jobs: int | None = None, *, retry_failed: bool = False,
+        rois_per_job: int | None = None, resources: Resources | None = None,
         retries: int = 0, config: ConfigSource = None,
     ) -> list[Result]:  # fmt: skip
         """Analyse all regions and write the results.
@@ -191,8 +193,7 @@ class ROITreatment(JobTreatment):
         n_jobs : int, optional
             Simultaneous regions; see `remote_map`.
         retry_failed : bool
-            Analyse only the regions that failed in an earlier run, and take the results of the others from its
-            file, which is unpickled.
+            Analyse only regions that failed in an earlier run; results of the others are unpickled from its file.
         rois_per_job : int, optional
             Regions of each job in mode ``'remote_cluster'``; by default each takes the next until none is left.
         resources : mapping, optional
@@ -226,7 +227,7 @@ class ROITreatment(JobTreatment):
 
     def submit(
         self, n_jobs: int | None = None, *, rois_per_job: int | None = None,
-        resources: Mapping[str, Any] | None = None, retries: int = 0, config: ConfigSource = None,
+        resources: Resources | None = None, retries: int = 0, config: ConfigSource = None,
     ) -> TreatmentRun:  # fmt: skip
         """Start the analysis as jobs and return; ``pyhrf-parallel collect`` writes the results later.
 

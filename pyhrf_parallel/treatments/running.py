@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from pyhrf_parallel.backends import check_mode
+from pyhrf_parallel.backends import Mode, check_mode
 from pyhrf_parallel.errors import RemoteException
 from pyhrf_parallel.mapping import remote_map
 from pyhrf_parallel.treatment_jobs.ledger import result_ledger
@@ -23,7 +23,7 @@ _AGAIN = "run(retry_failed=True) analyses the failed regions only"
 
 
 def run(
-    treatment: ROITreatment, mode: str, *, retry_failed: bool, rois_per_job: int | None,
+    treatment: ROITreatment, mode: Mode, *, retry_failed: bool, rois_per_job: int | None,
     **options: Any,
 ) -> list[Result]:  # fmt: skip
     """Analyse regions and write the results; see `ROITreatment.run`."""
