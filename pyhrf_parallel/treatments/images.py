@@ -50,10 +50,10 @@ class Volume:
         self.affine: Array = image.affine
         self._image = image
         codes = image.get_qform(coded=True)[1], image.get_sform(coded=True)[1]
-        self.knows_sides = any(codes)
+        self.knows_sides: bool = any(codes)
         unit = image.header.get_xyzt_units()[1]
         step = float(image.header.get_zooms()[3]) if image.ndim > 3 else 0.0  # noqa: PLR2004
-        self.tr = step * {"msec": 1e-3, "usec": 1e-6}.get(unit, 1.0)
+        self.tr: float = step * {"msec": 1e-3, "usec": 1e-6}.get(unit, 1.0)
 
     @property
     def tr_is_known(self) -> bool:
@@ -116,7 +116,7 @@ class Surface:
     """
 
     suffix = ".func.gii"
-    tr = 0.0  # nobody agrees where it is written
+    tr: float = 0.0  # files have no agreed place for it
     tr_is_known = False
 
     def __init__(self, path: str, image: nib.GiftiImage) -> None:

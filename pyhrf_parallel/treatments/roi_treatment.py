@@ -68,11 +68,13 @@ class ROITreatment(JobTreatment):
     ) -> None:  # fmt: skip
         if analyser is not None:
             check_analyser(analyser)
-        self.fmri_data = fmri_data
+        self.fmri_data: FmriData = fmri_data
         self._analyser = analyser
-        self.output_dir = os.path.abspath(output_dir)  # noqa: PTH100
+        self.output_dir: str = os.path.abspath(output_dir)  # noqa: PTH100
         self.make_outputs = make_outputs
-        self.result_dump_file = None if result_dump_file is None else os.fspath(result_dump_file)
+        self.result_dump_file: str | None = (
+            None if result_dump_file is None else os.fspath(result_dump_file)
+        )
         self._identity: Identity | None = None  # of the analysis that was checked
 
     @classmethod
