@@ -23,6 +23,9 @@ _CERTAINTY = 1.96  # standard errors to each side: 95 % of a normal distribution
 _SHOWN = 40  # characters of a name in a figure
 _SLICES = 7
 _WIDTH = 1.7  # inches of a slice
+_DIMMED = (
+    1.8  # times the brightest voxels: values about 0 are white, and the brain beneath must not be
+)
 
 
 def turn(values: Array, affine: Array) -> tuple[Array, Array]:
@@ -41,8 +44,14 @@ def turn(values: Array, affine: Array) -> tuple[Array, Array]:
 
 
 def draw_slices(values: Array, background: Array, space: Volume) -> Figure:
-    """Draw axial slices through what a map covers, left being on the left side."""
+    """Draw axial slices through what a map covers, left being on the left side.
+
+    Each voxel is drawn as it is. `nilearn.plotting` resamples images that are oblique, so that it shows values
+    which the map does not have, also outside of the regions; takes NaN for 0, which only a threshold hides; and
+    draws slices without a frame: of a masked image, regions of two slices look like those of one.
+    """
     background, _ = turn(background, space.affine)
+    dark, bright = np.nanpercentile(background, (0, 99.5))
     values, affine = turn(values, space.affine)
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
     inside = np.flatnonzero(np.isfinite(values).any(axis=(0, 1)))
@@ -58,7 +67,10 @@ def draw_slices(values: Array, background: Array, space: Volume) -> Figure:
     axes = figure.subplots(1, len(levels), squeeze=False)[0]
     aspect = float(sizes[1] / sizes[0])
     for axis, level in zip(axes, levels, strict=True):
-        axis.imshow(background[:, :, level].T, origin="lower", cmap="gray", aspect=aspect)
+        axis.imshow(
+            background[:, :, level].T, origin="lower", cmap="gray", aspect=aspect,
+            vmin=dark, vmax=dark + _DIMMED * (bright - dark),
+        )  # fmt: skip
         drawn = axis.imshow(
             values[:, :, level].T, origin="lower", cmap="RdBu_r", vmin=-limit, vmax=limit,
             aspect=aspect,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 #: The status of regions that were not analysed, in the table of them.
 FAILED, EMPTY = "failed", "empty"
+_NO_THRESHOLD = "All values of the regions are shown, without a threshold."
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em; color: #222 }
 h1, h2 { font-weight: 600 } h2 { margin-top: 2em }
@@ -124,16 +125,31 @@ def _maps(maps: dict[str, Array], data: FmriData) -> list[str]:
         if data.mesh is None:
             return ["<h2>Maps</h2><p>Without a mesh, maps of a surface are not drawn.</p>"]
         mesh = load_mesh(data.mesh)
-        figures = [_figure(draw_surface(v[:, 0, 0], *mesh), name) for name, v in drawn.items()]
-        return ["<h2>Maps, on the mesh</h2>", *figures]
+        figures = [
+            _figure(draw_surface(values[:, 0, 0], *mesh), _caption(name, values))
+            for name, values in drawn.items()
+        ]
+        return ["<h2>Maps, on the mesh</h2>", f"<p>{_NO_THRESHOLD}</p>", *figures]
     background = np.mean([i.mean() for i in data.images if isinstance(i, Volume)], axis=0)
-    figures = [_figure(draw_slices(v, background, space), name) for name, v in drawn.items()]
+    figures = [
+        _figure(draw_slices(values, background, space), _caption(name, values))
+        for name, values in drawn.items()
+    ]
     note = (
-        "L and R are the left and the right of the subject."
+        "L and R are the left and the right of the subject; z is of the middle of a slice."
         if space.knows_sides
-        else ("The images do not say which side is left: they have neither a qform nor an sform.")
+        else "The images do not say which side is left: they have neither a qform nor an sform."
     )
-    return ["<h2>Maps, on the mean BOLD image</h2>", f"<p>{note}</p>", *figures]
+    return [
+        "<h2>Maps, on the mean BOLD image</h2>",
+        f"<p>{_NO_THRESHOLD} {note}</p>",
+        *figures,
+    ]
+
+
+def _caption(name: str, values: Array) -> str:
+    finite = values[np.isfinite(values)]
+    return f"{name}, from {finite.min():.3g} to {finite.max():.3g}" if finite.size else name
 
 
 def _tell_times(timeline: Sequence[JobSpan]) -> str:

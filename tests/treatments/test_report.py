@@ -62,6 +62,10 @@ def test_slices_are_shown_alike_however_they_are_stored(
                 np.ma.filled(np.ma.asarray(one.get_array())), reference[:, :, level].T
             )
             assert one.origin == "lower"
+        assert background.get_clim() == panels[0].images[0].get_clim()
+        assert background.get_clim()[1] > np.nanmax(
+            reference
+        )  # grey beneath the white of values about 0
         assert panel.get_aspect() == pytest.approx(3.0 / 2.0)
         assert panel.get_title() == f"z = {4 * level - 10} mm"
         marks = {text.get_text(): text.get_position()[0] for text in panel.texts}
@@ -93,6 +97,8 @@ def test_the_page_does_not_read_a_whole_run_into_memory(subject: Subject) -> Non
     finally:
         tracemalloc.stop()
     assert "Maps, on the mean BOLD image" in page
+    assert "All values of the regions are shown, without a threshold." in page
+    assert f"<figcaption>a, from {run[..., 0].min():.3g} to {run[..., 0].max():.3g}<" in page
     assert peak < run.nbytes / 2
 
 
