@@ -103,7 +103,9 @@ def test_a_map_whose_run_is_cancelled_elsewhere_fails(cluster: OneNode) -> None:
         tasks = [(0, 1, 100), (1, 1, 100)]
         waiting = pool.submit(remote_map, cases.sleep_at, tasks, mode="remote_cluster")
         wait_for(lambda: bool(list_runs()), 40, "a run")
-        wait_for(lambda: bool(cluster.jobs() or cluster.processes()), 40, "a job")
+        wait_for(
+            lambda: bool(list_runs() and cluster.processes()), 40, "a run, and what it started"
+        )
         assert run_command(["cancel", "last"]) == 0
         with pytest.raises(CancelledError, match=r"was cancelled when . of 2 tasks had ended"):
             waiting.result(60)

@@ -416,9 +416,11 @@ runs = Path(sys.argv[1])
 while not (found := list(runs.glob("*/*-job*.records.part"))):
     time.sleep(0.01)
 (part,) = found
-hidden = part.with_suffix(".hidden")
-part.rename(hidden)
-part.touch()
+hidden, kept, empty = (part.with_suffix(suffix) for suffix in (".hidden", ".kept", ".empty"))
+kept.hardlink_to(part)
+empty.touch()
+empty.replace(part)
+kept.rename(hidden)  # the task ends then, and no sooner
 while not part.with_suffix("").exists():
     time.sleep(0.01)
 time.sleep(4)
