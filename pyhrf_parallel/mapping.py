@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
-from typing import Literal, TypeVar, Unpack, overload
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 from pyhrf_parallel.backends import Mode, load_backend
 from pyhrf_parallel.configuration import ConfigSource
@@ -148,6 +149,16 @@ def remote_map(
     return outcomes.results(raise_original=backend.RAISES_ORIGINAL)
 
 
+def show_options(function: Callable[..., Any]) -> None:
+    """Show in the signature of a function, for `help` and editors, the options that it takes as `remote_map` does."""
+    own = inspect.signature(function)
+    named = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    known = inspect.signature(remote_map).parameters
+    options = [known[name] for name in known if name in MapOptions.__annotations__]
+    shown = own.replace(parameters=[*named, *options])
+    function.__signature__ = shown  # type: ignore[attr-defined]
+
+
 # fmt: off
 @overload
 def remote_map_marshal(
@@ -211,3 +222,6 @@ def remote_map_marshal(
         func if mode in ("serial", "local") else marshalled, largs, lkwargs, mode, progress=progress,
         on_error=on_error, **options,
     )  # fmt: skip
+
+
+show_options(remote_map_marshal)

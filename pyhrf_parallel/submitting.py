@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, Unpack, overload
 
+from pyhrf_parallel.mapping import show_options
 from pyhrf_parallel.runs.map_run import MapRun
 from pyhrf_parallel.runs.preview import Preview, preview_run
 from pyhrf_parallel.runs.starting import start_run
@@ -74,3 +75,6 @@ def submit_map(
     """
     work, configuration = prepare(func, largs, lkwargs, on_error, options)
     return preview_run(work, configuration) if dry_run else start_run(work, configuration)
+
+
+show_options(submit_map)

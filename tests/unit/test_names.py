@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import subprocess
 import sys
 
@@ -73,3 +74,13 @@ def test_an_editor_shows_parameters() -> None:
         names = [parameter.name for parameter in signature.params]
         assert names[:4] == ["func", "largs", "lkwargs", "mode"]
         assert {"n_jobs", "on_error", "resources", "config"} <= set(names)
+
+
+@pytest.mark.parametrize("name", ["remote_map", "remote_map_marshal", "submit_map"])
+def test_the_options_complete_at_a_prompt(name: str) -> None:
+    function = getattr(importlib.import_module("pyhrf_parallel"), name)
+    line = "f(abs, n_"
+    found = jedi.Interpreter(line, [{"f": function}]).complete(1, len(line))
+    assert "n_jobs=" in {completion.name_with_symbols for completion in found}
+    shown = inspect.signature(function).parameters
+    assert {"timeout", "retries", "resources", "config", "ship"} <= set(shown)
