@@ -72,9 +72,7 @@ class ROITreatment(JobTreatment):
         self._analyser = analyser
         self.output_dir: str = os.path.abspath(output_dir)  # noqa: PTH100
         self.make_outputs = make_outputs
-        self.result_dump_file: str | None = (
-            None if result_dump_file is None else os.fspath(result_dump_file)
-        )
+        self.result_dump_file: str | None = result_dump_file and os.fspath(result_dump_file)
         self._identity: Identity | None = None  # of the analysis that was checked
 
     @classmethod
