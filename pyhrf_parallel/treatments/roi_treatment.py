@@ -72,7 +72,8 @@ class ROITreatment(JobTreatment):
         self._analyser = analyser
         self.output_dir: str = os.path.abspath(output_dir)  # noqa: PTH100
         self.make_outputs = make_outputs
-        self.result_dump_file: str | None = result_dump_file and os.fspath(result_dump_file)
+        dump = result_dump_file
+        self.result_dump_file: str | None = None if dump is None else os.fspath(dump)
         self._identity: Identity | None = None  # of the analysis that was checked
 
     @classmethod
@@ -267,8 +268,7 @@ class ROITreatment(JobTreatment):
         Raises
         ------
         TreatmentError
-            If the data cannot be analysed (TreatmentDataError), or results could not be written, or would replace
-            files that are not results of this library.
+            If the data cannot be analysed (TreatmentDataError), or results cannot be written or would replace other files.
         """
         self.files.check_access()  # the fastest first
         self.check_analysis()
