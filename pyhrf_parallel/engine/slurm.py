@@ -184,9 +184,13 @@ def as_soma_row(job: SlurmJob) -> dict[str, Any]:
     }
 
 
+#: The option of ``sbatch`` for the CPUs of a job.
+CPUS = "--cpus-per-task"
+
+
 def options(resources: Mapping[str, Any]) -> list[str]:
     """Translate resources to options of ``sbatch``."""
-    names = {"mem": "--mem", "time": "--time", "cpus": "--cpus-per-task"}
+    names = {"mem": "--mem", "time": "--time", "cpus": CPUS}
     return [f"{names[key]}={value}" for key, value in resources.items() if key in names]
 
 

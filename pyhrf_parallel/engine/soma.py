@@ -20,6 +20,7 @@ from pyhrf_parallel.engine import waiting
 from pyhrf_parallel.engine.plan import JobStatus, Plan
 from pyhrf_parallel.engine.quoting import in_braces
 from pyhrf_parallel.engine.scheduler import Job, Round, flattened
+from pyhrf_parallel.engine.slurm import CPUS
 from pyhrf_parallel.engine.slurm_commands import Commands, adapt
 from pyhrf_parallel.processes import kill_descendants, kill_tree
 from pyhrf_parallel.tasks import available_cpus
@@ -215,7 +216,9 @@ def _job(job: Job, scheduler: str) -> client.Job:
 
 
 def _limit_threads(plan: Plan) -> None:
-    """Share the CPUs among jobs that run on this machine."""
-    if plan.scheduler == "local_basic":  # elsewhere the scheduler gives each job its CPUs
-        for name in _THREAD_LIMITS:
-            os.environ.setdefault(name, str(max(1, available_cpus() // plan.jobs)))
+    """Let linear algebra in each job use the CPUs that the job has: its share here, elsewhere what it asks for."""
+    asked = [o.removeprefix(f"{CPUS}=") for o in plan.native if o.startswith(f"{CPUS}=")]
+    if plan.scheduler == "local_basic":
+        asked = [str(max(1, available_cpus() // plan.jobs))]
+    for name in _THREAD_LIMITS if asked else ():
+        os.environ.setdefault(name, asked[-1])

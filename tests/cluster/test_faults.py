@@ -358,6 +358,9 @@ class TestSlurm:
             assert run.result() == [None]
             run.clean()
 
+    def test_threads_follow_the_cpus(self) -> None:
+        assert on_cluster(cases.threads, [()], resources={"cpus": 2}) == ["2"]
+
     def test_many_tasks_take_few_jobs(self, cluster: OneNode) -> None:
         n = 10_000
         with submit_map(abs, [(-i,) for i in range(n)]) as run:
