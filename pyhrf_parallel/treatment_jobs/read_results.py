@@ -1,4 +1,4 @@
-"""`load_results`: the results of treatments, ours and pyhrf's, without running what is in their files."""
+"""`load_results`: reading results of treatments, ours and pyhrf's, without running code of their files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OF_PYHRF = ("pyhrf.", "nibabel.")
 
 
 class StandIn:
-    """What was an object of pyhrf or nibabel: its class's name, and its attributes.
+    """A stand-in for an object of pyhrf or nibabel, with the name of its class and its attributes.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class _ArrayKind:
 def _array(kind: Any, _shape: Any, _type: Any) -> Any:
     """Return an empty array, whose state follows."""
     if kind is not _ArrayKind:
-        raise TreatmentDataError(f"{kind!r} is no array")
+        raise TreatmentDataError(f"{kind!r} is not an array")
     from numpy._core.multiarray import _reconstruct
 
     return _reconstruct(np.ndarray, (0,), b"b")
@@ -93,7 +93,7 @@ def _check_numbers(dtype: Any) -> None:
 
 
 def _bytes(text: Any, encoding: Any = "latin1") -> bytes:
-    """Return bytes that an earlier protocol has as a text."""
+    """Return bytes that an earlier protocol writes as a text."""
     if not isinstance(text, str) or encoding != "latin1":
         raise TreatmentDataError("bytes are not made like that")
     return text.encode("latin1")
@@ -132,7 +132,7 @@ _KNOWN |= {
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        """Return what stands for a class; refuse all that is not known."""
+        """Return the class or function to use for a name; refuse names that are not known."""
         if name in _OURS.get(module, ()):
             return getattr(importlib.import_module(module), name)
         if (module, name) in {("pickle", "loads"), ("_pickle", "loads")}:  # merged of regions
@@ -143,8 +143,8 @@ class _Unpickler(pickle.Unpickler):
         if module.startswith(_OF_PYHRF) or module == "pyhrf":
             return type(name, (StandIn,), {"class_name": f"{module}.{name}"})
         raise TreatmentDataError(
-            f"{module}.{name} is nothing that results are made of; load_results(path, allow_pickle=True) "
-            "reads it, and runs whatever the file says: only if you trust who wrote it"
+            f"{module}.{name} is not allowed in results; load_results(path, allow_pickle=True) "
+            "reads it, but runs any code in the file: use it only if you trust whoever wrote the file"
         )
 
 
@@ -157,16 +157,15 @@ def load_results(
 ) -> list[tuple[Any, Any, str]]:
     """Read the results of a treatment, ours or pyhrf's.
 
-    Nothing that the file names is run or imported: of a file of anybody's, arrays, tables and plain values are
-    read, `ROIData` and `Estimates`. An object of pyhrf, which need not be installed, becomes a `StandIn`.
+    The file may come from anybody: no code of it is run. Only arrays, tables, plain values, `ROIData` and
+    `Estimates` are read. Objects of pyhrf, which need not be installed, become a `StandIn`.
 
     Parameters
     ----------
     path : path
         A ``result.pck``, of one region or merged, compressed or not.
     allow_pickle : bool
-        Whether to unpickle whatever is in the file, as what an analyser of your own has returned may need. That
-        runs code of whoever wrote it.
+        Whether to unpickle anything, such as objects of a class of your own. This runs any code in the file.
 
     Returns
     -------

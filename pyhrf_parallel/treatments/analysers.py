@@ -75,7 +75,7 @@ class GLMAnalyser:
         return Estimates(maps)
 
     def check(self, data: FmriData) -> None:
-        """Find out whether any region could be analysed.
+        """Check the model before any region is analysed.
 
         Raises
         ------
@@ -91,7 +91,7 @@ class GLMAnalyser:
         check_contrasts(self.contrasts, designs, conditions_of(roi), peaks)
 
     def map_names(self, roi: ROIData) -> list[str]:
-        """Return the names of the maps, of which a region without voxels is enough."""
+        """Return the names of the maps; the region needs no voxels."""
         names = [*conditions_of(roi), *self.contrasts]
         return [f"{name}_{kind}" for name in names for kind in ("effect", "variance", "z")]
 
@@ -112,7 +112,7 @@ class FIRAnalyser:
     high_pass: float = 0.01
 
     def __call__(self, roi: ROIData) -> Estimates:
-        """Return the region's responses, and of each voxel ``NAME_fir`` and ``NAME_fir_variance``."""
+        """Return the responses of the region, and maps ``NAME_fir`` and ``NAME_fir_variance``."""
         delays = self._delays(roi)
         designs = list(designs_of(roi, "fir", self.high_pass, delays))
         signals = [_percent(signals) for signals in roi.signals]
@@ -135,7 +135,7 @@ class FIRAnalyser:
         return Estimates(maps, pd.DataFrame(rows, columns=pd.Index(columns)))
 
     def check(self, data: FmriData) -> None:
-        """Find out whether any region could be analysed.
+        """Check the model before any region is analysed.
 
         Raises
         ------
@@ -152,7 +152,7 @@ class FIRAnalyser:
         return np.arange(round(self.length / roi.tr) + 1)
 
     def map_names(self, roi: ROIData) -> list[str]:
-        """Return the names of the maps, of which a region without voxels is enough."""
+        """Return the names of the maps; the region needs no voxels."""
         return [f"{name}_{kind}" for name in conditions_of(roi) for kind in ("fir", "fir_variance")]
 
 
@@ -162,7 +162,7 @@ def _percent(signals: Array) -> Array:
 
 
 def _scale(weights: Mapping[str, float], peaks: Mapping[str, float]) -> float:
-    """Return what makes a contrast percent signal change: 1 for one of other columns than conditions."""
+    """Return the factor from a contrast to percent signal change; 1 if it has no condition."""
     sizes = {name: abs(weight) for name, weight in weights.items() if weight and name in peaks}
     total = sum(sizes.values())
     return sum(size * peaks[name] for name, size in sizes.items()) / total if total else 1.0
@@ -188,7 +188,7 @@ def _fixed_effect(
 
 
 def _z_scores(contrasts: Sequence[Contrast]) -> list[Array]:
-    """Return the z scores of contrasts: of all at once, as a call takes longer than 50 voxels do."""
+    """Return the z scores of contrasts, computed at once: a call costs more than 50 voxels do."""
     scores: list[Array] = [np.empty(0)] * len(contrasts)
     for dof in {contrast.dof for contrast in contrasts}:
         alike = [i for i, contrast in enumerate(contrasts) if contrast.dof == dof]

@@ -67,7 +67,7 @@ class AR1Models:
 
 @dataclass(frozen=True)
 class AR1Fit:
-    """What was fitted.
+    """A fit of a design to the signals of voxels.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class AR1Fit:
     back: NDArray[np.integer[Any]]
 
     def contrast(self, weights: Array) -> Contrast:
-        """Return a t contrast, by the weights of the regressors."""
+        """Return the t contrast of these weights of the regressors."""
         variance = np.empty_like(self.dispersion)
         for model, part in zip(self.models, self.parts, strict=True):
             variance[part] = weights @ model.normalized_cov_beta @ weights

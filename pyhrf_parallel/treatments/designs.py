@@ -43,7 +43,7 @@ class Design:
     models: AR1Models
 
     def weights(self, wanted: Mapping[str, float]) -> NDArray[np.floating[Any]] | None:
-        """Return the weights of all regressors; None if one that counts is not among them."""
+        """Return the weights of all regressors; None if one with a weight is not in the design."""
         vector = np.zeros(len(self.names))
         for name, weight in wanted.items():
             if weight and name not in self.places:
@@ -64,7 +64,7 @@ def designs_of(
     high_pass: float,
     delays: NDArray[np.integer[Any]] | None = None,
 ) -> Iterator[Design]:
-    """Give the design of each run.
+    """Yield the design of each run.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def designs_of(
 
 
 def response_peaks(roi: ROIData, hrf_model: str) -> dict[str, float]:
-    """Return for each condition the peak of the regressor of a single event, of modulation 1.
+    """Return the peak of the regressor of a single event of modulation 1, by condition.
 
     The event lasts as long as those of the condition do, by their median over all runs.
     """
@@ -108,7 +108,7 @@ def _peak(hrf_model: str, tr: float, duration: float) -> float:
 
 @dataclass(frozen=True)
 class _Rows:
-    """A table that can be a key."""
+    """A table that can be the key of a cache."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
@@ -172,7 +172,7 @@ def _design(  # noqa: PLR0917  (all that the cache has to know)
 
 
 def _known_name(column: str, conditions: Sequence[str], confounds: Sequence[str]) -> str:
-    """Return what a user calls a column of nilearn's."""
+    """Return the user's name of a column of nilearn's."""
     if column.startswith(_CONDITION):
         number, _, rest = column.removeprefix(_CONDITION).partition("_")
         return conditions[int(number)] + (f"_{rest}" if rest else "")
@@ -182,7 +182,7 @@ def _known_name(column: str, conditions: Sequence[str], confounds: Sequence[str]
 
 
 def _useless(design: pd.DataFrame, names: Sequence[str]) -> str:
-    """Name regressors that are 0 everywhere, and equal ones."""
+    """Name regressors that are 0 everywhere, or equal to another."""
     values = design.to_numpy(np.float64)
     empty = [name for name, column in zip(names, values.T, strict=True) if not column.any()]
     if empty:

@@ -29,12 +29,12 @@ _DIMMED = (
 
 
 def turn(values: Array, affine: Array) -> tuple[Array, Array]:
-    """Turn an array of voxels so that its axes go most nearly to the right, to the front, and up.
+    """Turn an array of voxels so that its axes point as nearly as possible to the right, the front and up.
 
     Returns
     -------
     values, affine : ndarray
-        The array, and from its indices to mm.
+        The array, and the affine from its indices to mm.
     """
     axes = nib.orientations.io_orientation(affine)
     if np.isnan(axes).any():  # the affine has no such directions
@@ -44,7 +44,7 @@ def turn(values: Array, affine: Array) -> tuple[Array, Array]:
 
 
 def draw_slices(values: Array, background: Array, space: Volume) -> Figure:
-    """Draw axial slices through what a map covers, left being on the left side.
+    """Draw axial slices of a map from its lowest to its highest voxel, with left on the left side.
 
     Each voxel is drawn as it is. `nilearn.plotting` resamples images that are oblique, so that it shows values
     which the map does not have, also outside of the regions; takes NaN for 0, which only a threshold hides; and
@@ -143,7 +143,7 @@ def draw_responses(responses: pd.DataFrame) -> Figure:
 
 
 def draw_timeline(timeline: Sequence[JobSpan]) -> Figure:
-    """Draw a bar for each step or region, those that ran one after the other in one row."""
+    """Draw a bar for each step or region; those that ran one after the other share a row."""
     start = min(span.began for span in timeline)
     lasted = max(span.ended for span in timeline) - start
     rows: list[float] = []  # when the last one of each row ended
@@ -172,7 +172,7 @@ def draw_timeline(timeline: Sequence[JobSpan]) -> Figure:
 
 
 def shown(name: str) -> str:
-    """Return a name as a text that matplotlib draws as it is: no formula, not hidden, not too long."""
+    """Return a name that matplotlib draws literally: not as a formula, not hidden, not too long."""
     text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
     if len(text) > _SHOWN:
         text = f"{text[: _SHOWN - 1]}\N{HORIZONTAL ELLIPSIS}"

@@ -1,4 +1,4 @@
-"""Describing an analyser: its names, its parameters, and a checksum of its code and of what that code uses.
+"""Describing an analyser: its name, its parameters, and a checksum of its code and of all that the code uses.
 
 Two analysers with the same description do the same; it is the same in another process.
 """
@@ -26,24 +26,24 @@ _DEPTH = 8
 _OURS = "pyhrf_parallel."
 _LIBRARY = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
 _PACKAGES = {"site-packages", "dist-packages"}
-#: Values of modules that count. Others, as loggers and open files, say nothing about a result.
+#: Values of modules that count. Others, such as loggers and open files, do not change a result.
 _CONSTANTS = (str, bytes, int, float, complex, Path, list, tuple, set, frozenset, dict)
 _TABLES = (np.generic, np.ndarray, pd.DataFrame, pd.Series)
 
 
 @dataclasses.dataclass
 class _Used:
-    """What code uses, by name: other code as its text, values as JSON has them."""
+    """All that some code uses, by name: other code as text, values as JSON."""
 
     own: str  # the module whose code counts, besides the user's others
     found: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def follows(self, module: str) -> bool:
-        """Return whether code of a module counts."""
+        """Whether code of a module counts."""
         return module == self.own or _is_users(module)
 
     def prefix(self, module: str) -> str:
-        """Return what goes before names of a module: nothing of its own, as a script has another when imported."""
+        """Return the prefix of names of a module; none for its own, whose name changes if a script is imported."""
         return "" if module == self.own else f"{module}."
 
 
@@ -90,7 +90,7 @@ def describe(value: Any, depth: int = _DEPTH, used: _Used | None = None) -> dict
 
 
 def _values_of(function: Any, depth: int, used: _Used | None) -> dict[str, Any]:
-    """Return the values that a function has, besides its code: of its closure, and defaults."""
+    """Return the values that belong to a function besides its code: closure and defaults."""
     names = function.__code__.co_freevars
     parameters = {}
     for name, cell in zip(names, function.__closure__ or (), strict=True):
@@ -107,14 +107,14 @@ def _values_of(function: Any, depth: int, used: _Used | None) -> dict[str, Any]:
 
 
 def _checksum(code: Any) -> str:
-    """Return the checksum of a function or class, with what it uses of its module and of the user's others."""
+    """Return the checksum of a function or class and of all that it uses in the user's modules."""
     used = _Used(getattr(code, "__module__", "") or "")
     _note(code, used)
     return hashlib.sha256(json.dumps(sorted(used.found.items())).encode()).hexdigest()
 
 
 def _note(code: Any, used: _Used) -> None:
-    """Note a function or class, and all that it uses."""
+    """Note a function or class and all that it uses."""
     if isinstance(code, FunctionType):  # whose own names are those of the function that it wraps
         module, name = code.__globals__.get("__name__", ""), code.__code__.co_qualname
     else:
@@ -136,7 +136,7 @@ def _note(code: Any, used: _Used) -> None:
 
 
 def _note_value(name: str, value: Any, function: FunctionType, used: _Used) -> None:
-    """Note what a global name of a function stands for."""
+    """Note the value of a global name of a function."""
     if isinstance(value, ModuleType):
         if _is_users(value.__name__):
             for attribute in sorted({n for c in _within(function.__code__) for n in c.co_names}):
@@ -151,7 +151,7 @@ def _note_value(name: str, value: Any, function: FunctionType, used: _Used) -> N
 
 
 def _has_state(value: Any) -> bool:
-    """Whether a value is an object of a user's class, or a dataclass: it is what its attributes are."""
+    """Whether a value is an object of a user's class or a dataclass, described by its attributes."""
     return dataclasses.is_dataclass(value) or _is_users(type(value).__module__)
 
 
@@ -192,7 +192,7 @@ def _global_names(code: CodeType) -> set[str]:
 
 
 def _is_users(module: str) -> bool:
-    """Whether a module is a script, a notebook or a file of the user's, and no part of an installed package."""
+    """Whether a module is a script, a notebook or a file of the user's, not part of an installed package."""
     if module == "__main__":
         return True
     file = getattr(sys.modules.get(module), "__file__", None)
@@ -220,7 +220,7 @@ def _bytecode(code: CodeType | None) -> str:
 
 
 def _plain(value: Any, depth: int, used: _Used | None = None) -> Any:  # noqa: PLR0911  (a line for each kind)
-    """Return a value as JSON has it, or a checksum of it: the same in every process."""
+    """Return a value as JSON, or its checksum: the same in every process."""
     if depth == 0:  # perhaps it contains itself
         return type(value).__qualname__
     depth -= 1

@@ -1,4 +1,4 @@
-"""The data of a treatment: BOLD runs, a parcellation, events; and what of them one region has."""
+"""The data of a treatment: BOLD runs, a parcellation and events, and the data of each region."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class FmriData:
     ) -> FmriData:  # fmt: skip
         """Build from paths, which become absolute, from images and from DataFrames.
 
-        What is in memory is written to a temporary directory of this process.
+        Data in memory are written to a temporary directory of this process.
         """
         found_when_made: Any = tr
         return cls(
@@ -101,7 +101,7 @@ class FmriData:
         object.__setattr__(self, "tr", self._header_tr() if tr is None else float(tr))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # What has been read does not travel.
+        # Data that have been read do not travel.
         return type(self), tuple(getattr(self, f.name) for f in fields(self))
 
     @property
@@ -123,12 +123,12 @@ class FmriData:
 
     @property
     def is_temporary(self) -> bool:
-        """Whether some files go with this process."""
+        """Whether some files are removed when this process ends."""
         return any(is_temporary(path) for path in self.files)
 
     @cached_property
     def labels(self) -> NDArray[np.integer[Any]]:
-        """The parcellation, shape as the images'; voxels without a usable signal have 0."""
+        """The parcellation, in the shape of the images; voxels without a usable signal have 0."""
         return self._drop([read_signals(image, self._parcels != 0) for image in self.images])
 
     @cached_property
@@ -142,7 +142,7 @@ class FmriData:
         return labels
 
     def _drop(self, scanned: Sequence[Signals]) -> NDArray[np.integer[Any]]:
-        """Return the regions without the voxels that some run has no usable signal of."""
+        """Return the regions without voxels that lack a usable signal in some run."""
         vars(self)["_centred"] = [
             path for path, one in zip(self.bold, scanned, strict=True) if one.is_centred
         ]
@@ -157,7 +157,7 @@ class FmriData:
 
     @cached_property
     def n_dropped(self) -> int:
-        """How many voxels of regions have no usable signal, and are left out."""
+        """The number of voxels that are left out because they have no usable signal."""
         return int(np.count_nonzero(self._parcels) - np.count_nonzero(self.labels))
 
     @cached_property
@@ -168,14 +168,14 @@ class FmriData:
 
     @cached_property
     def centred(self) -> list[str]:
-        """The BOLD images from whose signals the means were taken out: nothing is percent of 0."""
+        """The BOLD images whose signals have no mean, so that nothing can be percent of it."""
         _ = self.labels
         found: list[str] = vars(self)["_centred"]
         return found
 
     @cached_property
     def roi_ids(self) -> list[int]:
-        """The labels of the regions, the biggest first; of the same size in their order."""
+        """The labels of the regions, the biggest first; regions of the same size by label."""
         ids, sizes = np.unique(self.labels[self.labels != 0], return_counts=True)
         return [int(ids[i]) for i in np.argsort(-sizes, kind="stable")]
 
@@ -208,7 +208,7 @@ class FmriData:
         ]
 
     def rois(self) -> Iterator[ROIData]:
-        """Give the data of each region in the order of `roi_ids`."""
+        """Yield the data of each region in the order of `roi_ids`."""
         events, confounds = self.design_tables
         parcels = self._parcels
         inside = parcels != 0
@@ -231,7 +231,7 @@ class FmriData:
 
     @cached_property
     def roi_shapes(self) -> list[tuple[int, int]]:
-        """How many scans of all runs and voxels each region has, in the order of `roi_ids`."""
+        """The numbers of scans (of all runs) and voxels of each region, in the order of `roi_ids`."""
         scans = sum(image.shape[3] for image in self.images)
         ids, sizes = np.unique(self.labels, return_counts=True)
         by_id = dict(zip(ids.tolist(), sizes.tolist(), strict=True))
@@ -243,7 +243,7 @@ class FmriData:
         return ROIData(roi_id, [], np.argwhere(self.labels == roi_id), events, None, self.tr)
 
     def outline(self) -> ROIData:
-        """Return the data without any voxel: what a model depends on."""
+        """Return the data without voxels, on which the model depends."""
         events, confounds = self.design_tables
         signals: list[Array] = [np.empty((image.shape[3], 0)) for image in self.images]
         return ROIData(0, signals, np.empty((0, 3), np.int64), events, confounds, self.tr)
@@ -265,18 +265,18 @@ class FmriData:
             n_points, n_vertices = len(load_mesh(self.mesh)[0]), self.images[0].shape[0]
             if not isinstance(self.images[0], Surface) or n_points != n_vertices:
                 raise TreatmentDataError(
-                    f"{self.mesh} has {n_points} points, and is no mesh of {self.bold[0]}, shape "
+                    f"{self.mesh} has {n_points} points, and is not a mesh of {self.bold[0]}, shape "
                     f"{self.images[0].shape[:3]}"
                 )
 
     def moved(self, directory: str | os.PathLike[str]) -> FmriData:
-        """Return the same files in another directory."""
+        """Return data with the same file names in another directory."""
         return self.renamed(
             {path: os.path.join(directory, os.path.basename(path)) for path in self.files}  # noqa: PTH118, PTH119
         )
 
     def renamed(self, paths: Mapping[str, str]) -> FmriData:
-        """Return the data with other paths, by those that they have."""
+        """Return data with other paths, given by the present ones."""
         return replace(
             self,
             bold=tuple(paths[path] for path in self.bold),
@@ -287,7 +287,7 @@ class FmriData:
         )
 
     def _header_tr(self) -> float:
-        """Return the TR that the first image has."""
+        """Return the TR in the header of the first image."""
         image = load_image(self.bold[0], 4) if self.bold else None
         if image is None or not image.tr_is_known:
             raise TreatmentDataError(

@@ -61,12 +61,12 @@ class Volume:
         return self.tr not in _UNKNOWN_TR
 
     def values(self) -> Array:
-        """Return all that it holds."""
+        """Return all values."""
         values: Array = np.asanyarray(self._image.dataobj)
         return values
 
     def blocks(self) -> Iterator[Array]:
-        """Give it some scans at a time: it may be as large as the memory."""
+        """Yield some scans at a time: the image may be as large as the memory."""
         # Without the open file, a compressed one would be read from its beginning for each block.
         proxy = nib.load(self.path, keep_file_open=True, mmap=False).dataobj
         for start in range(0, self.shape[3], _BLOCK):
@@ -79,14 +79,14 @@ class Volume:
             yield block
 
     def mean(self) -> Array:
-        """Return the mean over all scans, some of which are read at a time."""
+        """Return the mean over all scans, without having all of them in memory."""
         total: Array = np.zeros(self.shape[:3])
         for block in self.blocks():
             total += block.sum(axis=3, dtype=np.float64)
         return total / self.shape[3]
 
     def is_like(self, other: Volume | Surface) -> str:
-        """Return why the two do not fit together; empty if they do."""
+        """Return the reason why two images do not fit together; empty if they do."""
         if not isinstance(other, Volume) or self.shape[:3] != other.shape[:3]:
             return f"{self.path} has shape {self.shape[:3]}, and {other.path} has {other.shape[:3]}"
         if not np.allclose(self.affine, other.affine, atol=_AFFINE_TOLERANCE):
@@ -94,7 +94,7 @@ class Volume:
         return ""
 
     def save_map(self, values: Array, path: Path) -> None:
-        """Write values in its space."""
+        """Write values in the space of the image."""
         image = nib.Nifti1Image(values.astype(np.float32), self.affine)
         for own, given in (
             (image.set_qform, self._image.get_qform),
@@ -131,23 +131,23 @@ class Surface:
         self.shape: tuple[int, ...] = shape
 
     def values(self) -> Array:
-        """Return all that it holds."""
+        """Return all values."""
         values: Array = self._values
         return values
 
     def blocks(self) -> Iterator[Array]:
-        """Give it at once."""
+        """Yield all scans at once."""
         yield self._values
 
     def is_like(self, other: Volume | Surface) -> str:
-        """Return why the two do not fit together; empty if they do."""
+        """Return the reason why two images do not fit together; empty if they do."""
         if not isinstance(other, Surface) or self.shape[0] != other.shape[0]:
             return f"{self.path} has shape {self.shape[:3]}, and {other.path} has {other.shape[:3]}"
         return ""
 
     @staticmethod
     def save_map(values: Array, path: Path) -> None:
-        """Write values of its vertices."""
+        """Write values of the vertices."""
         columns = values.reshape(len(values), -1).astype(np.float32)
         arrays = [
             nib.gifti.GiftiDataArray(column, intent="NIFTI_INTENT_ESTIMATE", datatype="float32")
@@ -173,7 +173,7 @@ def load_image(path: str, ndim: int, *, may_have_one_more: bool = False) -> Volu
     elif isinstance(image, nib.GiftiImage):
         found = Surface(path, image)
     else:
-        raise TreatmentDataError(f"{path} is no NIfTI and no GIfTI image")
+        raise TreatmentDataError(f"{path} is neither a NIfTI nor a GIfTI image")
     is_longer = may_have_one_more and found.shape[ndim:] == (1,)
     if len(found.shape) != ndim and not is_longer:
         raise TreatmentDataError(f"{path} has shape {found.shape}: {ndim} dimensions are expected")
@@ -252,7 +252,7 @@ def check_tr(image: Volume | Surface, tr: float) -> None:
     Raises
     ------
     TreatmentDataError
-        If it is no time, or another one than the header has.
+        If it is not positive, or differs from that of the header.
     """
     if not 0 < tr < np.inf:
         raise TreatmentDataError(f"the TR is {tr:g} s")

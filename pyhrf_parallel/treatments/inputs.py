@@ -1,4 +1,4 @@
-"""What users give as data: paths, and what is in memory, which is written to files that go with the process."""
+"""Data as users give them: paths, or images and tables in memory, which are written to temporary files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def paths_of(given: One | Sequence[One]) -> tuple[str, ...]:
 
 
 def path_of(given: One) -> str:
-    """Return the absolute path of a file, which is written if it is in memory.
+    """Return the absolute path of a file; data in memory are written to one.
 
     Raises
     ------
@@ -48,12 +48,12 @@ def path_of(given: One) -> str:
         suffix = ".gii" if isinstance(given, nib.GiftiImage) else ".nii"
         return _keep(given.to_bytes(), suffix)
     raise TreatmentDataError(
-        f"a {type(given).__name__} is no path, no image of nibabel and no DataFrame"
+        f"a {type(given).__name__} is neither a path, an image of nibabel nor a DataFrame"
     )
 
 
 def is_temporary(path: str) -> bool:
-    """Return whether a file is one that was made here, and goes with this process."""
+    """Whether a file was written here and is removed when this process ends."""
     return _directory.cache_info().currsize > 0 and Path(path).parent == _directory()
 
 
@@ -62,7 +62,7 @@ def _is_image(given: Any) -> bool:
 
 
 def _is_as_in_its_file(image: Any, path: str) -> bool:
-    """Return whether nobody has changed an image since it was loaded: its data, its header or its affine."""
+    """Whether data, header and affine of an image are as they were loaded."""
     if not nib.is_proxy(getattr(image, "dataobj", None)) or image.in_memory:
         return False
     if not Path(path).exists():
@@ -72,7 +72,7 @@ def _is_as_in_its_file(image: Any, path: str) -> bool:
 
 
 def _keep(content: bytes, suffix: str) -> str:
-    """Write what has no file; the same content is the same file."""
+    """Write data that have no file; the same content becomes the same file."""
     path = _directory() / f"{hashlib.sha256(content).hexdigest()[:16]}{suffix}"
     if not path.exists():
         write_then_rename(path, content)

@@ -1,4 +1,4 @@
-"""What can be known of a model before any region is analysed: one error, and not one for each region."""
+"""Checks of a model before any region is analysed, for one error instead of one for each region."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ALIKE = 1.2  # how many times higher a response may be for two to have the same
 
 
 def check_percent(data: FmriData) -> None:
-    """Check that signals can be in percent of their means."""
+    """Check that signals have means of which they can be percent."""
     if data.centred:
         raise TreatmentDataError(
             f"{data.centred[0]}: the means of its signals are about 0, so it was de-meaned or standardised, "
@@ -41,7 +41,7 @@ def check_number(name: str, value: Any, *, is_length: bool = False) -> None:
 
 
 def check_hrf_model(hrf_model: Any) -> None:
-    """Check that nilearn knows a response."""
+    """Check that nilearn knows a model of the response."""
     if callable(hrf_model) or hrf_model in _HRF_MODELS:
         return
     if hrf_model == "fir":
@@ -55,7 +55,7 @@ def check_hrf_model(hrf_model: Any) -> None:
 def check_contrasts(
     contrasts: Any, designs: Sequence[Design], conditions: Sequence[str], peaks: Mapping[str, float]
 ) -> None:
-    """Check that contrasts can be estimated; warn of what is no percent signal change."""
+    """Check that contrasts can be estimated; warn if one is not percent signal change."""
     if not isinstance(contrasts, Mapping):
         raise TreatmentDataError(
             "contrasts are given as {name: {condition: weight}}, and these are a "
@@ -98,7 +98,7 @@ def _warn_of_units(name: str, weights: Mapping[str, float], peaks: Mapping[str, 
             warnings.warn(
                 f"contrast {name!r}: responses to events of {lower!r} and of {higher!r}, which last for "
                 f"different times, are {high / low:.3g} times as high for the same strength: {name}_effect "
-                "compares strengths and is no percent signal change (z is right)",
+                "compares strengths and is not percent signal change (z is right)",
                 stacklevel=2,
             )
 

@@ -1,4 +1,4 @@
-"""What a treatment writes for people and other programs: images, tables, provenance."""
+"""The outputs of a treatment for people and other programs: images, tables and a page."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _HARMLESS = frozenset("_-+.=@,")
 
 
 def planned_names(analyser: Any, data: FmriData) -> list[str]:
-    """Return the names of the files that an analysis is going to write, as far as they are known."""
+    """Return the names of the files that an analysis will write, as far as they are known."""
     names = [MAPS, RESPONSES, REGIONS, REPORT]
     if not isinstance(analyser, NamesMaps):
         return names
@@ -43,7 +43,7 @@ def planned_names(analyser: Any, data: FmriData) -> list[str]:
 
 
 class Outputs:
-    """What a treatment writes besides the list of results, made ready: nothing has been written.
+    """The files of a treatment besides the list of results; nothing is written before `write`.
 
     Voxels of no region, and of regions that have failed, are NaN in the maps. A map is written to another
     name if there is a file that is not the treatment's own.
@@ -90,7 +90,7 @@ class Outputs:
         return [*self._files.values(), *(self._place / name for name in tables)]
 
     def write(self, told: Mapping[str, Any], timeline: Sequence[JobSpan], note: Note) -> None:
-        """Write the maps, tables of the responses, the regions and the maps, and a page on all of it."""
+        """Write maps, tables of responses, regions and maps, and the page."""
         for name, path in self._files.items():
             values = self._maps[name]
             write(path, partial(self._space.save_map, values), 4 * values.size, note)
@@ -112,7 +112,7 @@ class Outputs:
 def _maps(
     estimates: Sequence[tuple[ROIData, Estimates]], shape: tuple[int, ...]
 ) -> dict[str, Array]:
-    """Put the values of all regions into the space of the images."""
+    """Return maps of all regions in the space of the images."""
     names = {name: array.shape[1:] for _, found in estimates for name, array in found.maps.items()}
     maps: dict[str, Array] = {}
     for name, rest in names.items():
@@ -155,7 +155,7 @@ def _write_text(path: Path, text: str, note: Note) -> None:
 
 
 def file_names(names: Iterable[str], taken: Iterable[str] = ()) -> dict[str, str]:
-    """Return for each name one that is safe for a file, without a suffix.
+    """Return a safe file name, without a suffix, for each name.
 
     Letters and digits of any language and some signs stay. Where anything is changed a checksum of the
     name is added, and where two names, or one and a taken one, would be the same to a file system that

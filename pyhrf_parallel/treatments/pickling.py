@@ -1,4 +1,4 @@
-"""Pickling results: tables as arrays and plain values, which `load_results` reads safely, and with any pandas."""
+"""Pickling results, with tables as arrays and plain values: safe to read, and by any version of pandas."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PLAIN = (str, int, float, bool, type(None))
 
 
 def dumps(value: Any, protocol: int) -> bytes:
-    """Pickle a value; by value what only a script knows.
+    """Pickle a value; objects that only a script knows are pickled by value.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def _reduce_table(table: pd.DataFrame) -> Any:
 
 
 def _plain_index(index: pd.Index[Any]) -> Any:
-    """Return its name and values; None if it just numbers the rows."""
+    """Return the name and values of an index; None if it just numbers the rows."""
     if isinstance(index, pd.RangeIndex) and index.identical(pd.RangeIndex(len(index))):
         return None
     if index.nlevels > 1 or not isinstance(index.name, _PLAIN):

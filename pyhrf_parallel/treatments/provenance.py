@@ -1,4 +1,4 @@
-"""Where results come from: which analysis of which data. Two with the same identity give the same results."""
+"""The identity of an analysis: analyses with the same identity give the same results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PACKAGES = ("nibabel", "nilearn", "numpy", "pandas", "scipy")
 
 
 def identify(data: FmriData, analyser: Callable[..., Any]) -> Identity:
-    """Return what makes an analysis this one: the content of its files, its analyser, all parameters.
+    """Return the identity of an analysis: the content of its files, its analyser, all parameters.
 
     It can be written as JSON, and is the same in another process.
     """
@@ -45,7 +45,7 @@ def input_checksums(data: FmriData, identity: Identity) -> dict[str, str]:
 
 
 def differences(earlier: Identity, now: Identity, data: FmriData) -> list[str]:
-    """Say in what another analysis differs from this one; nothing if they are the same."""
+    """Say how an earlier analysis differs from this one; nothing if they are the same."""
     told = []
     was, own = earlier.get("analyser", {}), now["analyser"]
     if was.get("name") != own["name"]:
@@ -72,7 +72,7 @@ def differences(earlier: Identity, now: Identity, data: FmriData) -> list[str]:
 
 
 def name_of(analyser: Any) -> str:
-    """Return how people know an analyser; no address in memory is part of it."""
+    """Return an analyser's name for people, without an address in memory."""
     if dataclasses.is_dataclass(analyser):
         return repr(analyser)
     described = describe(analyser)

@@ -1,4 +1,4 @@
-"""Analysing one region: what an analyser is, and how it is called in a worker."""
+"""Analysing one region in a worker: analysers, and how they are called."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from pyhrf_parallel.treatments.pickling import dumps
 from pyhrf_parallel.treatments.region_data import Estimates, ROIData, checked
 
 Analyser = Callable[[ROIData], Any]
-#: The module of those that change nothing; imported when it is needed: it needs nilearn.
+#: The module of analysers that do not change their data. It needs nilearn, and is imported when it is used.
 OUR_ANALYSERS = "pyhrf_parallel.treatments.analysers"
 
 
 @runtime_checkable
 class ChecksData(Protocol):
-    """An analyser that can tell, before anything is analysed, that it could analyse no region."""
+    """An analyser that can check the data before any region is analysed."""
 
     def check(self, data: FmriData) -> None:
-        """Raise what is wrong with the data or with the analyser itself."""
+        """Raise an error if the data or the analyser itself are wrong."""
 
 
 @runtime_checkable
@@ -35,7 +35,7 @@ class NamesMaps(Protocol):
     """An analyser that knows which maps it will make."""
 
     def map_names(self, roi: ROIData) -> list[str]:
-        """Return their names, which no voxel is needed for."""
+        """Return the names of the maps; the region needs no voxels."""
 
 
 def check_analyser(analyser: Any) -> None:
@@ -57,7 +57,12 @@ def check_analyser(analyser: Any) -> None:
 
 
 def analyse(analyser: Analyser, roi: ROIData) -> Any:
-    """Return what an analyser finds in a region: the task that travels to workers.
+    """Call an analyser on a region: the task that travels to workers.
+
+    Returns
+    -------
+    object
+        The result of the analyser.
 
     Raises
     ------
@@ -74,7 +79,7 @@ def analyse(analyser: Analyser, roi: ROIData) -> Any:
 
 
 def _own_copy(analyser: Analyser, roi: ROIData) -> ROIData:
-    """Return what an analyser may change: events and confounds are those of all regions."""
+    """Return data that an analyser may change: events and confounds are shared by all regions."""
     if type(analyser).__module__ == OUR_ANALYSERS:
         return roi
     confounds = None if roi.confounds is None else [table.copy() for table in roi.confounds]
@@ -83,7 +88,7 @@ def _own_copy(analyser: Analyser, roi: ROIData) -> ROIData:
 
 
 def load_region(path: str | os.PathLike[str]) -> ROIData:
-    """Read the data of a region. They are a pickle: trust who wrote it."""
+    """Unpickle the data of a region, which has to be of somebody you trust."""
     roi: ROIData = pickle.loads(Path(path).read_bytes())
     return roi
 
@@ -101,7 +106,7 @@ def leave_result(analyser: Analyser, roi: ROIData, output: Path) -> None:
 
 
 class EstimateFile:
-    """Analyses the region of a file, and leaves the result beside it: what jobs are given.
+    """Analyses the region of a file and writes the result beside it, in jobs.
 
     Parameters
     ----------
@@ -113,5 +118,5 @@ class EstimateFile:
         self._analyser = analyser
 
     def __call__(self, region_file: str | os.PathLike[str]) -> None:
-        """Analyse it; see `leave_result`."""
+        """Analyse the region of a file; see `leave_result`."""
         leave_result(self._analyser, load_region(region_file), result_path(region_file))

@@ -1,4 +1,4 @@
-"""What an analyser gets of one region, and what it finds. Without nilearn, which takes seconds to import."""
+"""The data of one region, and the estimates of an analyser. Without nilearn, which takes seconds to import."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Array = NDArray[np.floating[Any]]
 
 @dataclass
 class ROIData:
-    """What an analyser gets: the data of one region.
+    """The data of one region, as analysers get them.
 
     Attributes
     ----------
@@ -48,13 +48,13 @@ class ROIData:
         return len(self.voxels)
 
     def without_signals(self) -> ROIData:
-        """Return what is worth keeping beside a result."""
+        """Return the region without signals and confounds, to be kept with its result."""
         return replace(self, signals=[], confounds=None)
 
 
 @dataclass
 class Estimates:
-    """What an analyser finds in one region.
+    """The estimates of an analyser for one region, of which maps and tables are written.
 
     Attributes
     ----------
@@ -69,12 +69,12 @@ class Estimates:
     responses: pd.DataFrame | None = None
 
 
-#: What a table of responses has at least.
+#: The columns that a table of responses must have.
 COLUMNS = ("condition", "delay", "response", "standard_error")
 
 
 def checked(found: Estimates, n_voxels: int) -> Estimates:
-    """Return estimates that can be written: their maps are arrays with a row for each voxel.
+    """Return estimates whose maps are arrays with a row for each voxel.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The page on a treatment's results: one HTML file that needs no other."""
+"""The report of a treatment: one HTML file that needs no other."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def make_report(
     responses, regions : DataFrame
         As they are written.
     provenance : dict
-        How all of it was made.
+        How the results were made.
     timeline : sequence of JobSpan
         When jobs ran.
     """

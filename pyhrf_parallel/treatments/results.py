@@ -1,4 +1,4 @@
-"""The results of a treatment: their files, which of these may be replaced, and which analysis they are of."""
+"""The results of a treatment: writing them, replacing earlier ones, keeping those of the same analysis."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from pyhrf_parallel.treatments.provenance import (
 from pyhrf_parallel.treatments.region_analysis import Analyser
 from pyhrf_parallel.treatments.region_data import Estimates, ROIData
 
-#: Of a region that was not analysed.
+#: The report of a region that was not analysed.
 NO_VOXELS = "no voxel with a usable signal: constant, not finite, or of mean <= 0 in a run"
-#: The region, what its analysis returned, and `OK` or why it returned nothing.
+#: The region, the result of its analysis, and `OK` or a report of the failure.
 Result = tuple[ROIData, Any, str]
 
 
@@ -79,7 +79,7 @@ class ResultFiles:
                 raise TreatmentError(f"{directory} cannot be written to ({existing} does not let)")
 
     def check(self) -> None:
-        """Check that nothing would be replaced but earlier results.
+        """Check that only earlier results would be replaced.
 
         Raises
         ------
@@ -174,7 +174,7 @@ def empty_results(data: FmriData) -> list[Result]:
 
 
 def _complete(given: Sequence[Result], data: FmriData) -> list[Result]:
-    """Add regions to results that lack theirs, and the results of empty regions."""
+    """Return results with the regions of those that were lost, and with those of empty regions."""
     ids, empty = data.roi_ids, empty_results(data)
     if len(given) not in {len(ids), len(ids) + len(empty)}:
         raise TreatmentError(f"{len(given)} results are given of {len(ids)} regions")
@@ -188,7 +188,7 @@ def _complete(given: Sequence[Result], data: FmriData) -> list[Result]:
 def dump_results(results: Sequence[Result]) -> tuple[list[Result], bytes]:
     """Pickle the list of results; return it as it was pickled, and the pickle.
 
-    What one region has found and cannot be pickled fails that region.
+    A region whose result cannot be pickled has failed.
     """
     try:
         return list(results), dumps(list(results), 5)
@@ -207,7 +207,7 @@ def _or_failed(result: Result) -> Result:
 
 
 def that_fit(results: Iterable[Result]) -> list[Result]:
-    """Return results whose maps fit together: a region with another number of values in one has failed."""
+    """Return results in which a region has failed if a map of it has another width than in the first region."""
     widths: dict[str, tuple[int, tuple[int, ...]]] = {}
     fitting = []
     for roi, found, report in results:

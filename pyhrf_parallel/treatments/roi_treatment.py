@@ -97,7 +97,7 @@ class ROITreatment(JobTreatment):
     def analyser(self) -> Analyser:
         """The analyser of regions; a `GLMAnalyser` by default."""
         if self._analyser is None:
-            # It needs nilearn, which takes seconds to import: the split can do without.
+            # Imported late: it needs nilearn, which takes seconds, and the split does without.
             from pyhrf_parallel.treatments.analysers import GLMAnalyser
 
             self._analyser = GLMAnalyser()
@@ -113,7 +113,7 @@ class ROITreatment(JobTreatment):
         return Path(self.result_dump_file or Path(self.output_dir) / RESULT)
 
     def already_done(self) -> bool:
-        """Return whether there is a result in which no region has failed."""
+        """Whether there is a result in which no region has failed."""
         results = read_outline(self.result_path) if self.result_path.exists() else None
         return isinstance(results, list) and not failures(results)
 
@@ -145,7 +145,7 @@ class ROITreatment(JobTreatment):
         self.fmri_data = self.fmri_data.renamed(paths)
 
     def roi_shapes(self) -> list[tuple[int, int]]:
-        """Return how many scans and voxels each region has, the biggest first."""
+        """Return the numbers of scans and voxels of each region, the biggest first."""
         return self.fmri_data.roi_shapes
 
     @property
@@ -159,7 +159,7 @@ class ROITreatment(JobTreatment):
         return ["pyhrf_roi_estim"]
 
     def drop_analyser(self) -> None:
-        """Forget the analyser: the split can do without."""
+        """Forget the analyser, which the split does not need."""
         self.set_init_param("analyser", None)
 
     def region_estimator(self) -> EstimateFile:
@@ -240,8 +240,7 @@ class ROITreatment(JobTreatment):
         self.check()
         if self.fmri_data.is_temporary:
             raise TreatmentError(
-                "the data are in memory, and whoever collects the results reads them again: write them to "
-                "files, or wait with run('remote_cluster')"
+                "data in memory cannot be collected later: write them to files, or use run('remote_cluster')"
             )
         from pyhrf_parallel.treatments.running import submit
 
@@ -288,7 +287,7 @@ class ROITreatment(JobTreatment):
         self.files.check()
 
     def identity(self) -> Identity:
-        """Return what the results depend on."""
+        """Return the identity of this analysis: all that its results depend on."""
         return self._identity or identify(self.fmri_data, self.analyser)
 
     @property

@@ -128,7 +128,7 @@ class UnfinishedRegions(ROITreatment):
         """Do nothing: the whole treatment has been checked."""
 
     def identity(self) -> Identity:
-        """Return which analysis the whole treatment is."""
+        """Return the identity of the whole treatment's analysis."""
         return self._whole.identity()
 
     def output(self, results: Sequence[Result]) -> list[Path]:
@@ -141,12 +141,12 @@ class UnfinishedRegions(ROITreatment):
 
 
 def _result_of_part(path: Path) -> Path:
-    """Return where the result of some regions goes: that of all stays until both are one."""
+    """Return the path for the result of some regions; that of all stays until both are merged."""
     return path.with_name(f".retried-{path.name}")
 
 
 def _remove_result_of_part(path: Path) -> None:
-    """Remove the result of some regions, which is among the others now."""
+    """Remove the result of some regions once it is merged."""
     part = _result_of_part(path)
     ledger = result_ledger(part)
     if not ledger.is_foreign(part):

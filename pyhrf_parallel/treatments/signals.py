@@ -1,4 +1,4 @@
-"""The signals of an image, read in one pass: which of them can be analysed."""
+"""Reading the signals of an image in one pass, and finding those that can be analysed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Signals:
 def read_signals(
     image: Volume | Surface, inside: NDArray[np.bool_], *, keep: bool = False
 ) -> Signals:
-    """Read the signals of the voxels `inside`; without `keep`, find out only which are usable."""
+    """Read the signals of the voxels `inside`; without `keep`, check only which are usable."""
     n_voxels, n_scans = np.count_nonzero(inside), image.shape[3]
     low, high = np.full(n_voxels, np.inf), np.full(n_voxels, -np.inf)
     total, finite = np.zeros(n_voxels), np.ones(n_voxels, bool)

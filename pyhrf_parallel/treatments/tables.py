@@ -77,7 +77,7 @@ def read_events(path: Path, run: int, n_runs: int) -> pd.DataFrame:
 
 
 def has_sessions(path: Path) -> bool:
-    """Return whether a file of events knows the sessions of several runs: a paradigm, or by its heading."""
+    """Whether a file of events has sessions: a paradigm of pyhrf, or a table with such a column."""
     separator = _separator(path)
     if separator is None and ".tsv" not in path.suffixes:
         return True
@@ -85,7 +85,7 @@ def has_sessions(path: Path) -> bool:
 
 
 def _separator(path: Path) -> str | None:
-    """Return what is between the columns of a table whose first line names them; else None."""
+    """Return the separator of a table whose first line names its columns; None for other files."""
     heading = next((line for line in _text(path).splitlines() if line.strip()), "").strip()
     for separator in ("\t", ",", ";", r"\s+"):
         names = [name.strip().strip('"') for name in re.split(separator, heading)]
@@ -168,7 +168,7 @@ def _read_paradigm(path: Path, run: int, n_runs: int) -> pd.DataFrame:
 
 
 def _may_be_of_fsl(path: Path, table: pd.DataFrame) -> bool:
-    """Return whether three columns may be onset, duration and weight, not session, trial type and onset."""
+    """Whether three columns may be onset, duration and weight instead of session, trial type and onset."""
     if any(kind.kind not in "iuf" for kind in table.dtypes):
         return False
     if table.dtypes[0].kind == "f":  # no session is a fraction
@@ -192,7 +192,7 @@ def _of_session(path: Path, table: pd.DataFrame, run: int, n_runs: int) -> pd.Da
 
 
 def events_within(path: str, events: pd.DataFrame, end: float) -> pd.DataFrame:
-    """Return the events that scans can show something of, and tell of others."""
+    """Return the events that can have an effect on the scans; warn of others."""
     late = events["onset"] >= end
     early = events["onset"] < 0
     too_early = events["onset"] < _EARLIEST

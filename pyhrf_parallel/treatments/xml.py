@@ -1,4 +1,4 @@
-"""Treatments as XML: what a command on another machine reads. Nothing in it is executed but imports."""
+"""Treatments as XML, for commands on another machine. Reading it imports the analyser and executes nothing else."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def from_xml(text: str) -> dict[str, Any]:
     try:
         root = ET.fromstring(text)  # noqa: S314  (without declarations there are no entities)
         if root.tag != _ROOT:
-            raise TreatmentDataError(f"<{root.tag}> is no <{_ROOT}>")
+            raise TreatmentDataError(f"<{root.tag}> is not <{_ROOT}>")
         values = {element.tag: json.loads(element.text or "") for element in root}
         data = FmriData(
             tuple(values.pop("bold")), values.pop("parcellation"), tuple(values.pop("events")),

@@ -209,7 +209,7 @@ class TestInMemory:
         assert list(tmp_path.iterdir()) == []
 
     def test_anything_else(self) -> None:
-        with pytest.raises(TreatmentDataError, match="a int is no path, no image"):
+        with pytest.raises(TreatmentDataError, match="a int is neither a path, an image"):
             FmriData.of("b.nii", 5, "e.tsv", 2.0)
 
 

@@ -138,7 +138,7 @@ class TestOfAnybody:
         path = tmp_path / "result.pck"
         for evil in (Evil(), getattr, pickle.Pickler, np.lib.npyio.NpzFile):
             path.write_bytes(pickle.dumps([evil], 2))
-            with pytest.raises(TreatmentDataError, match="nothing that results are made of"):
+            with pytest.raises(TreatmentDataError, match="not allowed in results"):
                 load_results(path)
         assert not (tmp_path / "run").exists()
 

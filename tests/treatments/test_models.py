@@ -115,7 +115,7 @@ class TestOnce:
         table.loc[table["trial_type"] == "video", "duration"] = 8.0
         table.to_csv(subject.place / "e.tsv", sep="\t", index=False)
         data = subject.data(events=[subject.place / "e.tsv"] * 2)
-        with pytest.warns(UserWarning, match="c_effect compares strengths and is no percent"):
+        with pytest.warns(UserWarning, match="c_effect compares strengths and is not percent"):
             contrast(audio=1, video=-1).check(data)
 
 

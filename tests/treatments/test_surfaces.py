@@ -82,11 +82,11 @@ def test_what_does_not_fit(surface: FmriData, subject: Subject) -> None:
         TreatmentDataError, match=r"short\.gii has shape \(7, 1, 1\), and .*resample"
     ):
         replace(surface, parcellation=str(short)).check()
-    with pytest.raises(TreatmentDataError, match="has 7 points, and is no mesh of"):
+    with pytest.raises(TreatmentDataError, match="has 7 points, and is not a mesh of"):
         replace(surface, mesh=str(mesh(subject.place / "small.gii", 7))).check()
     with pytest.raises(TreatmentDataError, match=r"short\.gii has no points or no triangles"):
         replace(surface, mesh=str(short)).check()
-    with pytest.raises(TreatmentDataError, match="no mesh of"):
+    with pytest.raises(TreatmentDataError, match="not a mesh of"):
         replace(subject.data(), mesh=surface.mesh).check()
     uneven = write(subject.place / "uneven.gii", [np.ones(7, np.float32), np.ones(8, np.float32)])
     with pytest.raises(TreatmentDataError, match="of different numbers of vertices"):
