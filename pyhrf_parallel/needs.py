@@ -14,6 +14,7 @@ import io
 import os
 import sys
 import sysconfig
+import threading
 import types
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -36,6 +37,7 @@ _SKIPPED = {"__pycache__", "node_modules"}
 # Imports in these may never run, or fail without harm.
 _CONDITIONAL = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.If, ast.Try)
 _INSTALLED = {"site-packages", "dist-packages"}
+_PARSING = threading.Lock()  # CPython 3.11 counts the depth of all threads' sources together
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,8 @@ def _imported(spec: importlib.machinery.ModuleSpec) -> Iterator[tuple[str, bool]
     if "." in spec.name:
         yield spec.name.rpartition(".")[0], True
     try:
-        tree = ast.parse(Path(spec.origin).read_bytes())
+        with _PARSING:
+            tree = ast.parse(Path(spec.origin).read_bytes())
     except (SyntaxError, OSError):  # told where it is imported
         return
     for node, is_certain in _statements(tree):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.metadata
 import os
+import sys
 import tarfile
 import textwrap
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -158,6 +161,38 @@ class TestWhatIsInstalled:
         needs = find_needs(["lab_a"])
         assert sorted(needs.files) == ["lab_a.py", "lab_draws.py", "lab_more.py"]
         assert needs.installed == {"numpy", "joblib"}
+
+
+def test_two_threads_at_once(lab: Path) -> None:
+    """Garbage is collected, and threads take turns, as often as possible: the parser of 3.11 fails then."""
+
+    class Garbage:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            sum(range(200))
+
+    nested = f"x = {'[' * 60}1{']' * 60}\n" * 10
+    names = [f"module_{number}" for number in range(8)]
+    make(lab, {f"{name}.py": nested for name in names})
+
+    def find(_: int) -> int:
+        files = 0
+        for name in names:
+            Garbage()
+            files += len(find_needs([name]).files)
+        return files
+
+    thresholds, interval = gc.get_threshold(), sys.getswitchinterval()
+    gc.set_threshold(50)
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            assert list(pool.map(find, range(3))) == [len(names)] * 3
+    finally:
+        gc.set_threshold(*thresholds)
+        sys.setswitchinterval(interval)
 
 
 def test_a_dry_run_lists_what_would_travel(lab: Path) -> None:
