@@ -19,15 +19,26 @@ from pyhrf_parallel.worker.run_paths import RunPaths
 from pyhrf_parallel.worker.runner import Cursor, Runner
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from pyhrf_parallel.worker.records import Record
 
 _LONGEST = 0.2  # seconds of work after which a worker returns what it has not begun
 _LOOK_FOR_PARENT = 1.0  # seconds between two looks whether the parent is alive
 
 
-def serve(directory: str, address: str, niceness: int, parent: int) -> None:
-    """Run tasks of the dispatcher at `address`, in the process `parent`, until there are no more."""
-    _end_with(parent)
+def begin(
+    parent: int, initializer: Callable[..., object] | None, arguments: tuple[Any, ...]
+) -> None:
+    """Prepare a process of the process `parent`, before it serves for the first time."""
+    _Watch(parent).start()
+    if initializer is not None:
+        initializer(*arguments)
+
+
+def serve(directory: str, address: str, niceness: int) -> None:
+    """Run tasks of the dispatcher at `address` until there are no more."""
     if niceness:
         with suppress(OSError):  # a pool's process may have got a higher value before
             os.setpriority(os.PRIO_PROCESS, 0, niceness)
@@ -48,17 +59,13 @@ def serve(directory: str, address: str, niceness: int, parent: int) -> None:
 _serving = threading.Lock()  # held while a process of a pool does not just wait for the next map
 
 
-def _end_with(parent: int) -> None:
-    """End this process after its current task if its parent has ended.
-
-    An idle process of loky's does not always notice that its parent has been killed.
-    """
-    if any(isinstance(thread, _Watch) for thread in threading.enumerate()):
-        return
-    _Watch(parent).start()
-
-
 class _Watch(threading.Thread):
+    """Ends this process after its current task if its parent has ended.
+
+    An idle process of loky's does not always notice that its parent has been killed. One that waits for its first
+    job never does if the parent was just starting another one.
+    """
+
     def __init__(self, parent: int) -> None:
         super().__init__(name="pyhrf_parallel parent", daemon=True)
         self._parent = parent

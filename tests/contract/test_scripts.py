@@ -209,6 +209,35 @@ def test_idle_processes_end_with_a_killed_client(script: Script, number: signal.
     script.assert_nothing_left()
 
 
+STARTING = """
+import time
+from functools import partial
+from pathlib import Path
+
+import joblib
+
+from pyhrf_parallel.backends.local.pools import Pool, PoolSettings
+
+if __name__ == "__main__":
+    pool = Pool(joblib, PoolSettings.of(joblib.parallel.get_active_backend()[0], 1, 0))
+    pool.submit(1, partial(time.sleep, 0), Path("done").touch)
+    while not Path("done").exists():
+        time.sleep(0.01)
+    pool._executor._processes_management_lock.acquire()  # as while it starts another process
+    Path("idle").touch()
+    time.sleep(60)
+"""
+
+
+def test_a_client_that_is_killed_while_it_starts_processes(script: Script) -> None:
+    """A process that has not served yet ends, too; it waited for a lock that nobody gave back."""
+    process = script.start(STARTING)
+    script.wait_for("idle")
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=45)
+    script.assert_nothing_left()
+
+
 LEAVING = """
 import sys
 from pyhrf_parallel.files import private_directory

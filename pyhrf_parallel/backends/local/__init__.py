@@ -95,7 +95,7 @@ class _Processes:
     def _round(self, dispatcher: Dispatcher, large: int | None) -> str:
         """Run one round; return how a process died, ``''`` if none did."""
         address = dispatcher.open()
-        arguments = str(dispatcher.directory), address, self._niceness, os.getpid()
+        arguments = str(dispatcher.directory), address, self._niceness
         job = partial(_serve, self._nested, *arguments)
         try:
             pool = start_pool(

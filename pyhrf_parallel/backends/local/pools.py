@@ -21,6 +21,7 @@ from typing import Any, Self
 
 from pyhrf_parallel.errors import ClusterError
 from pyhrf_parallel.worker.launch import describe_death
+from pyhrf_parallel.worker.serving import begin
 
 _MOST = 1024  # processes of a map
 
@@ -79,8 +80,8 @@ class Pool:
         self._executor = executors.ProcessPoolExecutor(
             _MOST,
             timeout=settings.idle,
-            initializer=settings.initializer,
-            initargs=settings.initargs,
+            initializer=begin,
+            initargs=(os.getpid(), settings.initializer, settings.initargs),
             env=dict(settings.environment),
         )
         self._futures: list[Future[None]] = []
