@@ -21,7 +21,7 @@ from pyhrf_parallel.configuration import Configuration
 from pyhrf_parallel.runs import ssh
 from pyhrf_parallel.runs.cluster import Cluster
 from pyhrf_parallel.runs.sftp import SFTPFiles
-from tests.cluster.one_node import OneNode
+from tests.cluster.one_node import OneNode, wait_for
 
 pytestmark = pytest.mark.cluster
 
@@ -113,6 +113,8 @@ def send(number: signal.Signals, processes: list[psutil.Process]) -> None:
 class TestRuns:
     def test_a_large_result_and_how_it_arrives(self, capsys: pytest.CaptureFixture[str]) -> None:
         with submit_map(bytes, [(60_000_000,)]) as run:
+            # What is read while it is written comes in small pieces, which nobody has to wait for.
+            wait_for(lambda: run.status().phase == "done", 60, "the end of the run")
             assert run.result(progress=True) == [bytes(60_000_000)]
             told = capsys.readouterr().err
             run.clean()
