@@ -205,8 +205,7 @@ def check_options(
     ConfigurationError
         For a value that no mode accepts, or an unknown resource.
     """
-    if on_error not in ("raise", "return"):
-        raise ConfigurationError(f"on_error must be 'raise' or 'return', got {on_error!r}")
+    wanted = check_on_error(on_error)
     if n_jobs is not None and (not _is_integer(n_jobs) or n_jobs == 0):
         raise ConfigurationError(
             f"n_jobs must be a positive or negative integer, or None, got {n_jobs!r}"
@@ -221,12 +220,25 @@ def check_options(
         None
         if n_jobs is None
         else operator.index(n_jobs),  # plain numbers, since they are written to files
-        "return" if on_error == "return" else "raise",
+        wanted,
         None if timeout is None else min(float(timeout), _LONGEST_TIMEOUT),
         operator.index(retries),
         _check_resources(resources),
         _check_ship(ship),
     )
+
+
+def check_on_error(on_error: str) -> OnError:
+    """Return what to do about failures.
+
+    Raises
+    ------
+    ConfigurationError
+        For another text than the two.
+    """
+    if on_error not in ("raise", "return"):
+        raise ConfigurationError(f"on_error must be 'raise' or 'return', got {on_error!r}")
+    return "return" if on_error == "return" else "raise"
 
 
 def _is_integer(value: object) -> bool:

@@ -11,11 +11,12 @@ from typing import Any
 import cloudpickle
 
 from pyhrf_parallel.engine.plan import EngineState
-from pyhrf_parallel.errors import ClusterError, ConfigurationError, RunNotFoundError, TreatmentError
+from pyhrf_parallel.errors import ClusterError, RunNotFoundError, TreatmentError
 from pyhrf_parallel.outcomes import Outcomes
 from pyhrf_parallel.progress import ProgressOption, reporting
 from pyhrf_parallel.runs.manifests import Manifest, read_remembered
 from pyhrf_parallel.runs.run import Run
+from pyhrf_parallel.tasks import check_on_error
 from pyhrf_parallel.treatment_jobs.collecting import Collector
 from pyhrf_parallel.treatment_jobs.outcome import TreatmentOutcome, raise_failures
 from pyhrf_parallel.treatment_jobs.subject import Subject
@@ -164,12 +165,11 @@ class TreatmentRun(Run):
         ConfigurationError
             For another `on_error`.
         """
-        if on_error not in ("raise", "return"):
-            raise ConfigurationError(f"on_error must be 'raise' or 'return', got {on_error!r}")
+        wanted = check_on_error(on_error)
         outcomes = self.collect(timeout)
         if self.cancelled():
             raise CancelledError(f"Run {self.run_id} was cancelled. {self.how_to_go_on}")
-        raise_failures(outcomes.values(), only_problems=on_error == "return")
+        raise_failures(outcomes.values(), only_problems=wanted == "return")
         return {name: outcome.results for name, outcome in outcomes.items()}
 
     def retry(self) -> None:
