@@ -178,10 +178,7 @@ def default_path() -> Path | None:
     try:
         path = home() / ".pyhrf" / "config.cfg"
         return path if path.exists() else None
-    except (
-        ConfigurationError,
-        PermissionError,
-    ):  # no home directory, or one that this account may not enter
+    except (ConfigurationError, PermissionError):  # no home, or one that this account may not enter
         return None
 
 

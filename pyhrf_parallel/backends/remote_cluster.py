@@ -58,9 +58,7 @@ def _run_on_cluster(work: Work, outcomes: Outcomes, configuration: Configuration
     with start_run(work, configuration) as run:
         try:
             run.follow(outcomes)
-        except (
-            BaseException
-        ) as error:  # including Ctrl-C: a run that shall go on is started by submit_map
+        except BaseException as error:  # Ctrl-C, too: submit_map starts runs that go on
             if isinstance(error, ClusterError) and error.transient:
                 error.add_note(f"The run goes on: pyhrf-parallel collect {run.run_id} -o FILE")
             else:

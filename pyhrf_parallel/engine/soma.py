@@ -138,9 +138,8 @@ class SomaScheduler:
 
 def _make_controller(plan: Plan) -> Any:
     """Start the engine with all its state in the working directory, and none in HOME."""
-    os.environ.setdefault(
-        "LOGNAME", user_name()
-    )  # it asks for the name, and an account may have none
+    # It asks for the name, and an account may have none.
+    os.environ.setdefault("LOGNAME", user_name())
     soma_workflow.engine.refreshment_interval = plan.refresh
     slots = plan.jobs
     scheduler = configuration.LocalSchedulerCfg

@@ -23,9 +23,8 @@ _CERTAINTY = 1.96  # standard errors to each side: 95 % of a normal distribution
 _SHOWN = 40  # characters of a name in a figure
 _SLICES = 7
 _WIDTH = 1.7  # inches of a slice
-_DIMMED = (
-    1.8  # times the brightest voxels: values about 0 are white, and the brain beneath must not be
-)
+# Times the brightest voxels: values about 0 are white, and the brain beneath must not be.
+_DIMMED = 1.8
 
 
 def turn(values: Array, affine: Array) -> tuple[Array, Array]:
