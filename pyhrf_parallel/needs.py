@@ -6,15 +6,12 @@ beside the script, in the working directory, on ``PYTHONPATH``, or is installed 
 
 from __future__ import annotations
 
-import ast
-import dis
 import importlib.machinery
 import importlib.util
 import io
 import os
 import sys
 import sysconfig
-import threading
 import types
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from pyhrf_parallel.errors import ConfigurationError, NotShippableError
+from pyhrf_parallel.imports import imported
 
 if TYPE_CHECKING:
     from pyhrf_parallel.tasks import Ship
@@ -33,11 +31,14 @@ if TYPE_CHECKING:
 LIMIT = 50e6
 _LISTED = 5  # files, in errors
 _OURS = __name__.partition(".")[0]
+#: What modules of this package import, which does not change.
+_OF_OURS: dict[str, tuple[tuple[str, bool], ...]] = {}
 _SKIPPED = {"__pycache__", "node_modules"}
-# Imports in these may never run, or fail without harm.
-_CONDITIONAL = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.If, ast.Try)
 _INSTALLED = {"site-packages", "dist-packages"}
-_PARSING = threading.Lock()  # CPython 3.11 counts the depth of all threads' sources together
+_LIBRARY = {
+    form for key in ("stdlib", "platstdlib") for path in [Path(sysconfig.get_path(key))]
+    for form in (path, path.resolve())
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,65 +107,96 @@ def find_needs(names: Iterable[str], ship: Ship = "auto") -> Needs:
     ConfigurationError
         If there is no such module or path in `ship`.
     """
-    _find_spec.cache_clear()  # sys.path may have changed
-    needs = Needs()
     if ship is False:
-        return needs
+        return Needs()
+    search = _Search()
     waiting = dict.fromkeys(names, True)  # and whether they are needed in any case
-    for spec in [] if ship == "auto" else map(_named, ship):
-        needs.files.update(_files(spec))
-        waiting.update(_imported(spec))
+    for item in [] if ship == "auto" else ship:
+        _add(search.take(item), waiting)
     seen: dict[str, bool] = {}
     while waiting:
         name, is_certain = waiting.popitem()
         if name in seen and seen[name] >= is_certain:
             continue
         seen[name] = is_certain
-        for needed, is_unconditional in _look_up(name, needs, is_certain=is_certain):
-            waiting[needed] = waiting.get(needed, False) or (is_certain and is_unconditional)
-    return needs
+        _add(search.look_up(name, is_certain=is_certain), waiting, is_certain=is_certain)
+    return search.needs
 
 
-def _look_up(name: str, needs: Needs, *, is_certain: bool) -> Iterable[tuple[str, bool]]:
-    """Enter a module into the needs; return what it imports."""
-    top, spec = _find_spec(name.partition(".")[0]), _find_spec(name)
-    if top is None or top.name in sys.stdlib_module_names or top.name == "__main__":
-        return ()
-    if top.name == _OURS:  # is there already
-        return _imported(spec) if spec else ()
-    if not _is_own(top):
-        needs.installed.update({top.name} if is_certain else ())
-        return ()
-    if spec is None:  # a name in a module
-        return ()
-    if f"{top.name}/__init__.py" not in needs.files:
-        needs.files.update(_files(top))
-    return _imported(spec)
+def _add(
+    found: Iterable[tuple[str, bool]], waiting: dict[str, bool], *, is_certain: bool = True
+) -> None:
+    """Add imports to the modules to look up; what is needed in any case once stays so."""
+    for name, is_unconditional in found:
+        waiting[name] = waiting.get(name, False) or (is_certain and is_unconditional)
 
 
-def _named(item: types.ModuleType | str | os.PathLike[str]) -> importlib.machinery.ModuleSpec:
-    """Find a module that `ship` names."""
-    if isinstance(item, types.ModuleType):
-        item = item.__name__
-    is_name = isinstance(item, str) and os.sep not in item and not item.endswith(".py")
-    path = Path(item).absolute()
-    found: importlib.machinery.ModuleSpec | None = None
-    if is_name:
-        found = _find_spec(os.fspath(item).partition(".")[0])
-    elif path.is_dir():
-        init = path / "__init__.py"
-        found = importlib.util.spec_from_file_location(
-            path.name, init, submodule_search_locations=[str(path)]
+class _Search:
+    """Enters modules into needs, and tells what they import."""
+
+    def __init__(self) -> None:
+        self.needs = Needs()
+        self._specs: dict[str, importlib.machinery.ModuleSpec | None] = {}
+        # By the names of top-level modules, whose files are entered once.
+        self._own: dict[str, bool] = {}
+
+    def take(self, item: types.ModuleType | str | os.PathLike[str]) -> Iterable[tuple[str, bool]]:
+        """Enter a module that `ship` names; return what it imports."""
+        if isinstance(item, types.ModuleType):
+            item = item.__name__
+        is_name = isinstance(item, str) and os.sep not in item and not item.endswith(".py")
+        path = Path(item).absolute()
+        spec = self._find(os.fspath(item).partition(".")[0]) if is_name else _spec_of(path)
+        if spec is None:
+            raise ConfigurationError(
+                f"ship: there is no module {os.fspath(item)!r}"
+                if is_name
+                else f"ship: {path} is not a file of Python, or a package"
+            )
+        self.needs.files.update(_files(spec))
+        return imported(spec)
+
+    def look_up(self, name: str, *, is_certain: bool) -> Iterable[tuple[str, bool]]:
+        """Enter a module; return what it imports."""
+        top = name.partition(".")[0]
+        if top in sys.stdlib_module_names or top == "__main__" or self._find(top) is None:
+            return ()
+        spec = self._find(name)
+        if top == _OURS:  # is there already
+            if spec is not None and name not in _OF_OURS:
+                _OF_OURS[name] = tuple(imported(spec))
+            return _OF_OURS.get(name, ())
+        if not self._is_own(top):
+            self.needs.installed.update({top} if is_certain else ())
+            return ()
+        return imported(spec) if spec else ()  # else it is a name in a module
+
+    def _is_own(self, top: str) -> bool:
+        if top not in self._own:
+            spec = self._find(top)
+            self._own[top] = spec is not None and _is_own(spec)
+            if spec is not None and self._own[top]:
+                self.needs.files.update(_files(spec))
+        return self._own[top]
+
+    def _find(self, name: str) -> importlib.machinery.ModuleSpec | None:
+        """Find a module without importing it, or a package of it; None if there is none."""
+        if name not in self._specs:
+            parent = name.rpartition(".")[0]
+            found = self._find(parent) if parent else None
+            places = found.submodule_search_locations if found else None
+            is_lost = bool(parent) and places is None
+            self._specs[name] = None if is_lost else _find_spec(name, places)
+        return self._specs[name]
+
+
+def _spec_of(path: Path) -> importlib.machinery.ModuleSpec | None:
+    """Return the module in a file, or the package in a directory; None if it is neither."""
+    if path.is_dir():
+        return importlib.util.spec_from_file_location(
+            path.name, path / "__init__.py", submodule_search_locations=[str(path)]
         )
-    elif path.is_file():
-        found = importlib.util.spec_from_file_location(path.stem, path)
-    if found is None:
-        raise ConfigurationError(
-            f"ship: there is no module {os.fspath(item)!r}"
-            if is_name
-            else f"ship: {path} is not a file of Python, or a package"
-        )
-    return found
+    return importlib.util.spec_from_file_location(path.stem, path) if path.is_file() else None
 
 
 def pack(files: Mapping[str, Path]) -> bytes:
@@ -182,56 +214,6 @@ def pack(files: Mapping[str, Path]) -> bytes:
     return zlib.compress(buffer.getvalue())
 
 
-def imports_of(code: types.CodeType) -> set[str]:
-    """Return the names of the modules that code imports, also within its functions."""
-    names: set[str] = set()
-    previous: list[object] = [None, None]
-    for instruction in dis.get_instructions(code):
-        if instruction.opname == "IMPORT_NAME" and previous[0] == 0:  # not relative
-            needed = previous[1] if isinstance(previous[1], tuple) else ()
-            names |= {instruction.argval, *(f"{instruction.argval}.{name}" for name in needed)}
-        previous = [previous[1], instruction.argval]
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names |= imports_of(constant)
-    return names
-
-
-def _imported(spec: importlib.machinery.ModuleSpec) -> Iterator[tuple[str, bool]]:
-    """Yield the names that the source of a module imports, and whether it does so in any case; and its packages."""
-    if not spec.origin or not spec.origin.endswith(".py"):
-        return
-    package = spec.name if spec.submodule_search_locations is not None else spec.parent or ""
-    if "." in spec.name:
-        yield spec.name.rpartition(".")[0], True
-    try:
-        with _PARSING:
-            tree = ast.parse(Path(spec.origin).read_bytes())
-    except (SyntaxError, OSError):  # told where it is imported
-        return
-    for node, is_certain in _statements(tree):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, is_certain) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and (base := _absolute(node, package)):
-            yield base, is_certain
-            yield from ((f"{base}.{alias.name}", is_certain) for alias in node.names)
-
-
-def _statements(node: ast.AST, *, is_certain: bool = True) -> Iterator[tuple[ast.AST, bool]]:
-    """Yield the parts of a source, and whether they run when it is imported: not in functions, nor if that may fail."""
-    for child in ast.iter_child_nodes(node):
-        yield child, is_certain
-        yield from _statements(child, is_certain=is_certain and not isinstance(child, _CONDITIONAL))
-
-
-def _absolute(node: ast.ImportFrom, package: str) -> str:
-    """Return the full name of the module from which a statement imports."""
-    if not node.level:
-        return node.module or ""
-    base = package.split(".")[: len(package.split(".")) - node.level + 1]
-    return ".".join([*base, *([node.module] if node.module else [])])
-
-
 @cache
 def _homes() -> Mapping[str, list[str]]:
     """Return the distributions of each top-level name, which takes some tenths of a second to find."""
@@ -240,16 +222,9 @@ def _homes() -> Mapping[str, list[str]]:
     return importlib.metadata.packages_distributions()
 
 
-@cache
-def _find_spec(name: str) -> importlib.machinery.ModuleSpec | None:
-    """Find a module without importing it, or a package of it; None if there is none."""
-    parent, _, _ = name.rpartition(".")
-    path = None
-    if parent:
-        found = _find_spec(parent)
-        if found is None or found.submodule_search_locations is None:
-            return None
-        path = list(found.submodule_search_locations)
+def _find_spec(name: str, places: Iterable[str] | None) -> importlib.machinery.ModuleSpec | None:
+    """Ask all finders for a module: in these directories, or at the top level."""
+    path = None if places is None else list(places)
     for finder in sys.meta_path:
         with suppress(Exception):  # of a finder that somebody has added
             spec = finder.find_spec(name, path)
@@ -273,14 +248,18 @@ def _roots(spec: importlib.machinery.ModuleSpec) -> list[Path]:
 
 def _is_installed(root: Path, name: str) -> bool:
     """Whether a directory belongs to Python, or a distribution in it has that module, as ``pip --target`` leaves it."""
-    library = {Path(sysconfig.get_path(key)).resolve() for key in ("stdlib", "platstdlib")}
-    if not _INSTALLED.isdisjoint(root.parts) or root in library:
+    if is_library(root):
         return True
     for record in root.glob("*.dist-info/RECORD"):
         lines = record.read_text(errors="replace").splitlines()
         if any(line.startswith((f"{name}/", f"{name}.")) for line in lines):
             return True
     return False
+
+
+def is_library(path: Path) -> bool:
+    """Whether a file or directory belongs to Python, or lies where packages are installed."""
+    return not _INSTALLED.isdisjoint(path.parts) or any(map(path.is_relative_to, _LIBRARY))
 
 
 def _files(spec: importlib.machinery.ModuleSpec) -> Iterator[tuple[str, Path]]:

@@ -22,7 +22,8 @@ import cloudpickle
 from pyhrf_parallel.errors import NotShippableError, TransferError
 from pyhrf_parallel.files import working_directory
 from pyhrf_parallel.functions import travelling_by_value
-from pyhrf_parallel.needs import Needs, find_needs, imports_of, pack
+from pyhrf_parallel.imports import imports_of
+from pyhrf_parallel.needs import Needs, find_needs, pack
 from pyhrf_parallel.tasks import Work
 from pyhrf_parallel.worker.payload import MAGIC, TAIL, map_array
 
@@ -30,6 +31,8 @@ from pyhrf_parallel.worker.payload import MAGIC, TAIL, map_array
 LARGE = 1 << 20
 _ALIGNMENT = 64  # of the arrays, in bytes
 _BLOCK = 2048  # tasks that are pickled together
+# Pickled by the name of their module, unless cloudpickle reduces them.
+_NAMED = (type, types.FunctionType, types.BuiltinFunctionType)
 # Arguments of these types can be pickled many at a time, unseen: nothing in them can go wrong.
 _PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
 
@@ -64,10 +67,10 @@ def write_payload(
     with path.open("xb") as file, writing(file):
         os.fchmod(file.fileno(), 0o600)
         file.write(MAGIC)
-        shipper = _Shipper(file, large)
+        shipper = _Shipper(file, large, notes_modules=not for_here)
         function = _segment(file, shipper.function(work.func))
         blocks = [(first, *_segment(file, block)) for first, block in _blocks(work, shipper)]
-        needs = Needs() if for_here else find_needs(shipper.modules, work.options.ship)
+        needs = find_needs(shipper.modules, work.options.ship)
         needs.check_size()
         contents = {
             "python": sys.version_info[:2],
@@ -141,9 +144,14 @@ class _Shipper:
         The payload file.
     large : int or None
         Arrays of at least this many bytes are put aside.
+    notes_modules : bool
+        Whether to note the modules that functions and arguments need.
     """
 
-    def __init__(self, file: io.BufferedWriter, large: int | None) -> None:
+    def __init__(
+        self, file: io.BufferedWriter, large: int | None, *, notes_modules: bool = False
+    ) -> None:
+        self.notes_modules = notes_modules
         self._file = file
         self._large = large
         #: Names of modules that what was pickled needs.
@@ -191,6 +199,15 @@ class _Shipper:
         _Pickler(buffer, self).dump(value)
         return buffer.getvalue()
 
+    def note(self, obj: Any, *, by_name: bool) -> None:
+        """Note the modules that an object needs; functions and classes may travel by name."""
+        if isinstance(obj, types.ModuleType):
+            self.modules.add(obj.__name__)
+        elif isinstance(obj, types.CodeType):
+            self.modules |= imports_of(obj)
+        elif by_name and isinstance(obj, _NAMED):
+            self.modules.add(obj.__module__ or "")
+
     def put_aside(self, array: Any) -> tuple[Any, ...] | None:
         """Write a large array to the payload file; return how to load it, or None to pickle it."""
         if self._large is None or array.nbytes < self._large or array.dtype.hasobject:
@@ -214,10 +231,6 @@ def _reduce_code(code: types.CodeType) -> tuple[Any, tuple[Any, ...]]:
     return rebuild, tuple(named)
 
 
-# Besides classes, what is pickled by the name of its module, unless cloudpickle reduces it.
-_NAMED = frozenset({types.FunctionType, types.BuiltinFunctionType})
-
-
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     dispatch_table: ClassVar = ChainMap(
         {types.CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table
@@ -234,13 +247,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             placed = self._shipper.put_aside(obj)
             if placed is not None:
                 return map_array, placed
-        elif kind is types.ModuleType:
-            self._shipper.modules.add(obj.__name__)
-        elif kind is types.CodeType:
-            self._shipper.modules |= imports_of(obj)
         reduced = super().reducer_override(obj)
-        if reduced is NotImplemented and (kind in _NAMED or isinstance(obj, type)):
-            self._shipper.modules.add(obj.__module__ or "")
+        if self._shipper.notes_modules:
+            self._shipper.note(obj, by_name=reduced is NotImplemented)
         return reduced
 
 

@@ -13,7 +13,6 @@ import inspect
 import json
 import pickle
 import sys
-import sysconfig
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -22,10 +21,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pyhrf_parallel.needs import is_library
+
 _DEPTH = 8
 _OURS = "pyhrf_parallel."
-_LIBRARY = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
-_PACKAGES = {"site-packages", "dist-packages"}
 #: Values of modules that count. Others, such as loggers and open files, do not change a result.
 _CONSTANTS = (str, bytes, int, float, complex, Path, list, tuple, set, frozenset, dict)
 _TABLES = (np.generic, np.ndarray, pd.DataFrame, pd.Series)
@@ -198,8 +197,7 @@ def _is_users(module: str) -> bool:
     file = getattr(sys.modules.get(module), "__file__", None)
     if not file or f"{module}.".startswith(_OURS):
         return False
-    path = Path(file)
-    return _PACKAGES.isdisjoint(path.parts) and not any(map(path.is_relative_to, _LIBRARY))
+    return not is_library(Path(file))
 
 
 def _text(code: Any) -> str:

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from pyhrf_parallel import ConfigurationError, NotShippableError, needs, remote_map, submit_map
-from pyhrf_parallel.needs import Needs, find_needs, imports_of, pack
+from pyhrf_parallel.imports import imports_of
+from pyhrf_parallel.needs import Needs, find_needs, pack
 
 
 @pytest.fixture
@@ -124,6 +125,10 @@ class TestShip:
         needs = find_needs(["lab_a"], [module, "tool.py", lab / "elsewhere/pack age"])
         own = {"lab_a.py", "lab_b/__init__.py", "lab_b/c.py", "tool.py", "lab_late.py"}
         assert own | {"pack age/x.py"} <= set(needs.files)
+
+    def test_what_is_needed_in_any_case_stays_so(self, lab: Path) -> None:
+        make(lab, {"tool.py": "import numpy\ndef f():\n    import numpy, pandas"})
+        assert find_needs(["pandas"], ["tool"]).installed == {"numpy", "pandas"}
 
     @pytest.mark.parametrize("item", ["no_such_module", "no/such.py", "no/such/package"])
     def test_what_is_not_there(self, item: str) -> None:
