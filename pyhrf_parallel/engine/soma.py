@@ -27,6 +27,7 @@ from pyhrf_parallel.tasks import available_cpus
 from pyhrf_parallel.worker.run_paths import RunPaths
 
 # Workers run side by side, so each must not start a thread per CPU; what the user has set stays.
+_TRANSFERS = "./transfers"  # files that jobs of soma-workflow transfer; ours do not
 _THREAD_LIMITS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -154,11 +155,16 @@ def _make_controller(plan: Plan) -> Any:
     # A database of its own: that of a killed engine may be damaged, and is not needed.
     database = f"./jobs-{os.getpid()}.db"
     settings = configuration.Configuration(
-        "localhost", "light", plan.scheduler, database, "./transfers"
+        "localhost", "light", plan.scheduler, database, _TRANSFERS
     )
     # Otherwise it leaves a directory in TMPDIR that everybody may write to.
     settings._shared_temporary_dir = "."  # noqa: SLF001
-    return client.WorkflowController("localhost", config=settings)
+    # It would let a group write to the directories that it makes there. That of the run is private anyway.
+    Path(_TRANSFERS).mkdir(mode=0o700, exist_ok=True)
+    controller = client.WorkflowController("localhost", config=settings)
+    for directory in Path(_TRANSFERS).iterdir():
+        directory.chmod(0o700)
+    return controller
 
 
 def _write_setup(plan: Plan) -> None:

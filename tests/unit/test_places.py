@@ -115,6 +115,7 @@ class TestRuns:
             exec_cmd=ESTIMATE,
             split_cmd=SPLIT,
         ) as run:
+            run.result()  # what the engine makes is there, too
             made = [world / "home" / ".local", *(world / "home" / ".local").rglob("*")]
             modes = {stat.S_IMODE(p.stat().st_mode) for p in made if p.is_dir()}
             run.clean()
